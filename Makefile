@@ -1,0 +1,50 @@
+# `make run` and `make test` do all of it; `make env` alone makes the environment. Paths are relative: run from here.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.complete
+INPUTS := requirements.txt requirements-installer.txt pyproject.toml
+
+.PHONY: env run test bench lint format lock clean
+
+env: $(STAMP)
+	@$(BIN)/bigdata-assets jars >/dev/null
+
+$(STAMP): $(INPUTS)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
+	  { echo "Python 3.11 or 3.12 is needed: install one and run make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@command -v java >/dev/null || { echo "Java 17 or newer is needed: on Debian or Ubuntu, apt-get install openjdk-17-jre-headless"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing the pinned packages into .venv ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-installer.txt
+	@UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}"; \
+	  test -n "$$UV_DEFAULT_INDEX" && export UV_DEFAULT_INDEX || unset UV_DEFAULT_INDEX; \
+	  $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.txt && \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: env
+	@exec $(BIN)/bigdata-assets run
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest
+
+bench: env
+	$(BIN)/python -m benchmarks
+
+format: env
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# uv itself is in requirements.txt too, or `uv pip sync` would take it away.
+lock: env
+	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --universal --generate-hashes \
+	  --no-emit-index-url --no-header --upgrade --output-file requirements.txt
+	grep -A 60 '^uv==' requirements.txt | awk 'NR == 1 || /^ +--hash/ {print; next} {exit}' | sed '$$ s/ \\$$//' > requirements-installer.txt
+
+clean:
+	rm -rf .venv var .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,33 @@
+"""The whole project as Dagster sees it: `defs`. Branches say what they are made of; here they are joined."""
+
+from typing import Any
+
+import dagster as dg
+
+from bigdata_assets import settings
+from bigdata_assets.alerts import run_failure_alert
+from bigdata_assets.malicious_urls import definitions as malicious_urls
+from bigdata_assets.models import definitions as models
+from bigdata_assets.runtime import REFRESH, executor, resources
+
+BRANCHES = (malicious_urls, models)
+
+
+def build(configuration: settings.Settings, **overrides: Any) -> dg.Definitions:
+    """All branches with resources for the given settings; `overrides` replaces resources by key, for tests."""
+    branches = [branch.definitions(configuration) for branch in BRANCHES]
+    tables = [table for branch in BRANCHES for table in branch.TABLES]
+    shared = dg.Definitions(
+        resources=resources(configuration, tables) | overrides,
+        executor=executor(),
+        sensors=[run_failure_alert(configuration), REFRESH],
+    )
+    return dg.Definitions.merge(shared, *branches)
+
+
+def discover_partitions(configuration: settings.Settings) -> dict[str, list[str]]:
+    """Keys of every branch's dynamic partitions that the inputs call for now, by the name of the partitioning."""
+    return {name: keys for branch in BRANCHES for name, keys in branch.discover_partitions(configuration).items()}
+
+
+defs = build(settings.load())

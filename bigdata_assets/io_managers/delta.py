@@ -1,0 +1,369 @@
+"""Delta tables: created from their declaration, replaced by partition, read at one version.
+
+What is stored is exactly what a run last returned for a partition: writing is `replaceWhere`, atomic in Delta's log, so
+that a run killed at any point leaves either the old rows or the new ones. Nothing here counts rows: numbers come from
+the commit that the write made.
+"""
+
+import json
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import dagster as dg
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame, SparkSession, functions
+
+from bigdata_assets.resources.spark import SparkResource
+from bigdata_assets.tables import Table, sql_name, sql_text
+
+PREVIEW_ROWS = 10
+MAX_ATTEMPTS = 8
+# Two writers of one partition, or two first writers of one table: Delta refuses one of them before anything of it is
+# seen, and the same write succeeds when it is made again.
+RETRIED_CONDITIONS = ("DELTA_CONCURRENT_", "DELTA_PROTOCOL_CHANGED", "DELTA_METADATA_CHANGED")
+REFUSED_ROWS = (
+    "DELTA_NOT_NULL_CONSTRAINT_VIOLATED",
+    "DELTA_VIOLATE_CONSTRAINT_WITH_VALUES",
+    "DELTA_REPLACE_WHERE_MISMATCH",
+)
+
+Frame: TypeAlias = DataFrame | pd.DataFrame | pa.Table
+T = TypeVar("T")
+
+
+class DeltaTableError(RuntimeError):
+    """A frame does not fit its table, or the table is not what is declared; the message says what to do."""
+
+
+class DeltaIOManager(dg.IOManager):
+    """Stores Spark, pandas and Arrow frames as the Delta tables that are declared for their assets."""
+
+    def __init__(self, storage: str, spark: SparkResource, tables: Iterable[Table]) -> None:
+        self.storage = storage
+        self._spark = spark
+        self._tables = {table.key: table for table in tables}
+
+    # -- writing
+
+    def handle_output(self, context: dg.OutputContext, obj: Frame) -> None:
+        table = self.table(context.asset_key)
+        keys = sorted(context.asset_partition_keys) if context.has_asset_partitions else None
+        if (keys is not None) != (table.partition_column is not None):
+            raise DeltaTableError(
+                f"{table.path}: the asset is {'' if keys else 'not '}partitioned but its table declares "
+                f"partition_column={table.partition_column!r}; make tables.py and the asset agree."
+            )
+        version, action = self.write(table, obj, keys, run_id=context.run_id)
+        rows = int(action.get("numOutputRows", 0))
+        context.add_output_metadata(
+            {
+                "path": self.location(table),
+                "delta_version": version,
+                "run_id_in_delta": context.run_id,
+                "dagster/row_count": rows,
+                "bytes": int(action.get("numOutputBytes", 0)),
+                "preview": _preview(table, self.stored(table, version), keys),
+            }
+        )
+        context.log.info("%s: %d rows in version %d", table.path, rows, version)
+        if keys is not None and len(keys) > 1:
+            self._add_partition_metadata(context, table, version, keys)
+
+    def write(self, table: Table, obj: Frame, keys: Sequence[str] | None, run_id: str) -> tuple[int, dict[str, Any]]:
+        """Replace a table, or its partitions `keys`, by a frame.
+
+        Returns:
+            The Delta version that holds the frame, and the commit's operation metrics.
+
+        Raises:
+            DeltaTableError: the frame's columns, types or rows do not fit; nothing was written.
+        """
+        location = self.location(table)
+        frame = self._fitting_frame(table, obj)
+        self.create(table)
+        before = self.version(table)
+        write_id = uuid.uuid4().hex
+        commit = {"run_id": run_id, "asset": table.path, "write_id": write_id}
+        writer = frame.write.format("delta").mode("overwrite").option("userMetadata", json.dumps(commit))
+        if keys is not None:
+            writer = writer.option(
+                "replaceWhere", f"{sql_name(str(table.partition_column))} IN ({', '.join(map(sql_text, keys))})"
+            )
+        try:
+            _with_retry(lambda: writer.save(location), table.path)
+        except Exception as error:
+            if condition_of(error).startswith(REFUSED_ROWS):
+                raise DeltaTableError(
+                    f"{table.path}: rows refused, nothing was written. {_first_line(error)}"
+                ) from error
+            raise
+        return self._find_commit(table, write_id, before)
+
+    def create(self, table: Table) -> None:
+        """Create a table from its declaration if it is not there, and refuse one that was declared otherwise.
+
+        Raises:
+            DeltaTableError: the stored table has other columns than the declared one.
+        """
+        from deltalake import DeltaTable
+
+        if not DeltaTable.is_deltatable(rust_uri(self.location(table))):
+            _with_retry(lambda: self.spark.sql(table.create_sql(self.location(table))).collect(), table.path)
+        if differences := table.difference(self.stored_schema(table)):
+            raise DeltaTableError(
+                f"{table.path} is stored at {self.location(table)} with other columns than tables.py declares: "
+                f"{'; '.join(differences)}. Move that folder away and materialise the asset again, or alter the table."
+            )
+
+    def _fitting_frame(self, table: Table, obj: Frame) -> DataFrame:
+        if isinstance(obj, pd.DataFrame | pa.Table):
+            obj = self.spark.createDataFrame(_arrow_table(table, obj), schema=table.spark_schema)
+        elif not isinstance(obj, DataFrame):
+            raise DeltaTableError(
+                f"{table.path}: a Spark, pandas or Arrow frame is stored in a table, not {type(obj).__name__}."
+            )
+        if differences := table.difference(obj.schema):
+            raise DeltaTableError(
+                f"{table.path}: the frame does not fit tables.py: {'; '.join(differences)}. "
+                "Select and cast in the asset's logic, or change the declaration."
+            )
+        return obj.select(*table.column_names)
+
+    def _find_commit(self, table: Table, write_id: str, before: int) -> tuple[int, dict[str, Any]]:
+        """The commit that carries a write's id, among those since version `before`: others may have committed too.
+
+        Delta makes no commit for a write that changes nothing, such as no rows for a partition without any.
+        """
+        stored = self.stored(table)
+        newest = int(stored.version())
+        for entry in stored.history(newest - before) if newest > before else []:
+            if write_id in entry.get("userMetadata", ""):
+                return int(entry["version"]), entry.get("operationMetrics", {})
+        return newest, {}
+
+    def _add_partition_metadata(
+        self, context: dg.OutputContext, table: Table, version: int, keys: Sequence[str]
+    ) -> None:
+        """Rows of each partition: Dagster copies a run's output metadata to every one of them, whole."""
+        counts = self._partition_rows(table, version, keys)
+        for key in keys:
+            context.step_context.add_asset_metadata(
+                {
+                    "dagster/row_count": counts.get(key, 0),
+                    "preview": _preview(table, self.stored(table, version), [key]),
+                },
+                asset_key=context.asset_key,
+                partition_key=key,
+            )
+
+    def _partition_rows(self, table: Table, version: int, keys: Sequence[str]) -> dict[str, int]:
+        if table.partitioned_files:
+            # The log has the row count of each file, and a partition's files at this version are this write's.
+            files = pa.table(self.stored(table, version).get_add_actions(flatten=True)).to_pandas()
+            if files.empty:
+                return {}
+            return files.groupby(f"partition.{table.partition_column}")["num_records"].sum().astype(int).to_dict()
+        column = str(table.partition_column)
+        frame = self._read(table, version).where(_is_in(column, keys)).groupBy(column).count()
+        return {row[0]: row[1] for row in frame.collect()}
+
+    # -- reading
+
+    def load_input(self, context: dg.InputContext) -> Frame:
+        """The upstream table as the input's annotation asks for it: a Spark frame, pandas or Arrow.
+
+        One version is read, resolved now or named by the input's metadata `delta_version`, so that a lazy Spark frame
+        that is evaluated twice sees the same rows although others write. Partitions: those mapped to this step's.
+        """
+        table = self.table(context.asset_key)
+        wanted = (context.definition_metadata or {}).get("delta_version")
+        version = self.version(table) if wanted is None else int(wanted)
+        keys = sorted(context.asset_partition_keys) if context.has_asset_partitions else None
+        context.log.info("%s: reading version %d%s", table.path, version, f", {len(keys)} partitions" if keys else "")
+        kind = context.dagster_type.typing_type
+        if kind in (pd.DataFrame, pa.Table):
+            rows = self._read_arrow(table, version, keys)
+            if kind is pa.Table:
+                return rows
+            frame = rows.to_pandas()
+            frame.attrs["delta_version"] = version
+            return frame
+        spark_frame = self._read(table, version)
+        return spark_frame if keys is None else spark_frame.where(_is_in(str(table.partition_column), keys))
+
+    def read(self, table: Table, keys: Sequence[str] | None = None) -> DataFrame:
+        """The table's newest version, or its partitions `keys`: for checks, which choose their own rows."""
+        frame = self._read(table, self.version(table))
+        return frame if keys is None else frame.where(_is_in(str(table.partition_column), keys))
+
+    def _read(self, table: Table, version: int) -> DataFrame:
+        return self.spark.read.format("delta").option("versionAsOf", version).load(self.location(table))
+
+    def _read_arrow(self, table: Table, version: int, keys: Sequence[str] | None) -> pa.Table:
+        import pyarrow.dataset as ds
+
+        wanted = None if keys is None else ds.field(str(table.partition_column)).isin(list(keys))
+        dataset = self.stored(table, version).to_pyarrow_dataset()
+        return dataset.to_table(columns=table.column_names, filter=wanted).cast(table.arrow_schema)
+
+    # -- what is stored
+
+    @property
+    def spark(self) -> SparkSession:
+        return self._spark.spark_session
+
+    def table(self, key: dg.AssetKey) -> Table:
+        if key not in self._tables:
+            raise DeltaTableError(
+                f"No table is declared for asset {key.to_user_string()}: declare it in the branch's tables.py."
+            )
+        return self._tables[key]
+
+    def location(self, table: Table) -> str:
+        return f"{self.storage}/{table.path}"
+
+    def stored(self, table: Table, version: int | None = None) -> Any:
+        """The table's log (a `deltalake.DeltaTable`), read without Spark.
+
+        Raises:
+            DeltaTableError: nothing is stored there.
+        """
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        try:
+            return DeltaTable(rust_uri(self.location(table)), version=version)
+        except TableNotFoundError as error:
+            raise DeltaTableError(
+                f"{table.path} holds nothing yet at {self.location(table)}: materialise that asset first."
+            ) from error
+
+    def version(self, table: Table) -> int:
+        return int(self.stored(table).version())
+
+    def rows_in_log(self, table: Table, version: int) -> int:
+        """Rows of a version, from the log's file statistics."""
+        files = pa.table(self.stored(table, version).get_add_actions(flatten=True))
+        return int(pc.sum(files["num_records"]).as_py() or 0) if files.num_rows else 0
+
+    def stored_schema(self, table: Table) -> Any:
+        """The stored table's columns as Spark types; from the log, which keeps them in Spark's own JSON."""
+        from pyspark.sql.types import StructType
+
+        return StructType.fromJson(json.loads(self.stored(table).schema().to_json()))
+
+
+def delta_io_manager(tables: Iterable[Table]) -> dg.IOManagerDefinition:
+    """The resource `delta` for the given tables; configured with the storage folder or URL."""
+
+    @dg.io_manager(
+        config_schema={"storage": dg.Field(str, description="Folder or URL of the tables.")},
+        required_resource_keys={"spark"},
+        description="Delta tables, created from their declarations and replaced by partition.",
+    )
+    def delta(context: dg.InitResourceContext) -> DeltaIOManager:
+        return DeltaIOManager(context.resource_config["storage"], context.resources.spark, tables)
+
+    return delta
+
+
+def condition_of(error: BaseException) -> str:
+    """Spark's error condition, such as DELTA_CONCURRENT_APPEND, or an empty string.
+
+    Some of Delta's errors reach a Connect client without their condition set, but with it first in the text.
+    """
+    named = getattr(error, "getCondition", lambda: None)()
+    if named:
+        return str(named)
+    text = str(error)
+    start = text.find("[DELTA_")
+    return text[start + 1 : text.find("]", start)] if start >= 0 else ""
+
+
+def _with_retry(action: Callable[[], T], what: str) -> T:
+    """Do what may conflict with another writer, again after a growing, random wait.
+
+    Raises:
+        DeltaTableError: it still conflicts after MAX_ATTEMPTS.
+    """
+    for attempt in range(MAX_ATTEMPTS):
+        try:
+            return action()
+        except Exception as error:
+            if not condition_of(error).startswith(RETRIED_CONDITIONS):
+                raise
+            if attempt == MAX_ATTEMPTS - 1:
+                raise DeltaTableError(
+                    f"{what}: another writer changed the same rows {MAX_ATTEMPTS} times in a row "
+                    f"({condition_of(error)}). Run this partition again when the other run has ended."
+                ) from error
+            time.sleep(random.uniform(0.5, 1) * 0.2 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+def _arrow_table(table: Table, obj: pd.DataFrame | pa.Table) -> pa.Table:
+    names = list(obj.columns) if isinstance(obj, pd.DataFrame) else obj.column_names
+    missing = [n for n in table.column_names if n not in names]
+    extra = [str(n) for n in names if n not in table.column_names]
+    if missing or extra:
+        raise DeltaTableError(
+            f"{table.path}: the frame does not fit tables.py: missing columns {missing}, undeclared ones {extra}."
+        )
+    # Nullability is checked by Delta, whose error names the column; Arrow would only say that a null is there.
+    schema = pa.schema([f.with_nullable(True) for f in table.arrow_schema])
+    try:
+        if isinstance(obj, pd.DataFrame):
+            return pa.Table.from_pandas(obj[table.column_names], schema=schema, preserve_index=False)
+        return obj.select(table.column_names).cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise DeltaTableError(f"{table.path}: a column cannot be stored as declared: {error}") from error
+
+
+def _preview(table: Table, stored: Any, keys: Sequence[str] | None) -> dg.TableMetadataValue:
+    """The first rows of a write as a table in the UI, cells cut to a readable length."""
+    import pyarrow.dataset as ds
+
+    wanted = None if keys is None else ds.field(str(table.partition_column)).isin(list(keys))
+    rows = first_rows(stored, PREVIEW_ROWS, wanted).to_pylist()
+    records = [dg.TableRecord({name: _cell(row[name]) for name in table.column_names}) for row in rows]
+    schema = dg.TableSchema([dg.TableColumn(c.name, c.type.simpleString()) for c in table.columns])
+    return dg.MetadataValue.table(records=records, schema=schema)
+
+
+def first_rows(stored: Any, limit: int, wanted: Any = None) -> pa.Table:
+    """The first rows of a table (a `deltalake.DeltaTable`) that `wanted`, an Arrow expression, lets through.
+
+    Without threads and reading ahead: what a scan that is cut short has still under way aborts the process at its exit.
+    """
+    scanner = stored.to_pyarrow_dataset().scanner(
+        filter=wanted, use_threads=False, fragment_readahead=0, batch_readahead=0
+    )
+    return scanner.head(limit)
+
+
+def _cell(value: Any) -> str | int | float | bool | None:
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else str(value)  # JSON has no NaN
+    text = f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _is_in(column: str, keys: Sequence[str]) -> SparkColumn:
+    return functions.col(column).isin(list(keys))
+
+
+def rust_uri(location: str) -> str:
+    """The same place as the deltalake library names it: it knows s3://, not Hadoop's s3a://."""
+    return "s3://" + location.removeprefix("s3a://") if location.startswith("s3a://") else location
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0][:500]

@@ -1,0 +1,47 @@
+"""Small files beside the tables, through fsspec: a folder below BIGDATA_STORAGE or an object store alike."""
+
+import os
+from collections.abc import Mapping
+
+from upath import UPath
+
+
+def write_file(path: UPath, data: bytes) -> None:
+    """Write a file that is seen whole or not at all."""
+    if path.protocol not in ("", "file"):
+        path.write_bytes(data)  # an object is put whole
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+def write_folder(folder: UPath, files: Mapping[str, bytes], marker: str) -> None:
+    """Write a folder's files, the marker last: a folder without it was never finished, and nobody reads it.
+
+    Object stores have no rename of folders, so that a temporary folder moved into place would not do everywhere.
+    """
+    for name, data in files.items():
+        if name != marker:
+            write_file(folder / name, data)
+    write_file(folder / marker, files[marker])
+
+
+def finished_folders(parent: UPath, marker: str) -> list[UPath]:
+    """The folders below `parent` that have their marker, oldest first by its time."""
+    if not parent.exists():
+        return []
+    finished = [folder for folder in parent.iterdir() if (folder / marker).is_file()]
+    return sorted(finished, key=lambda folder: ((folder / marker).stat().st_mtime, folder.name))
+
+
+def remove_folder(folder: UPath, marker: str) -> None:
+    """Remove a folder, the marker first: nobody reads what is half removed."""
+    (folder / marker).unlink(missing_ok=True)
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()

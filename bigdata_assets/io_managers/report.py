@@ -1,0 +1,83 @@
+"""Reports: an HTML page, its pictures and its numbers in a folder per materialisation, shown in the UI."""
+
+import base64
+import hashlib
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import dagster as dg
+from pydantic import Field
+from upath import UPath
+
+from bigdata_assets.io_managers.files import finished_folders, write_folder
+from bigdata_assets.reports import Report
+
+NUMBERS = "report.json"
+PAGE = "index.html"
+SHOWN_FIGURES = 4
+INLINE_BYTES = 100_000
+"""Every query of the asset page carries an inline picture whole, so a large one is left to the page."""
+
+
+class ReportIOManager(dg.ConfigurableIOManager):
+    """Stores a `Report`; hands out the stored numbers of every materialisation, oldest first, as dictionaries."""
+
+    storage: str
+    url: str = Field(description="Where `<storage>/reports` is served; empty: pictures go into the metadata itself.")
+
+    def handle_output(self, context: dg.OutputContext, obj: Report) -> None:
+        parts = [*context.asset_key.path, _folder_name(context)]
+        pngs = obj.pngs()
+        files = {f"{position}.png": png for position, png in enumerate(pngs.values(), start=1)}
+        numbers = obj.to_json() | {
+            "asset": context.asset_key.to_user_string(),
+            "run_id": context.run_id,
+            "code_version": context.asset_spec.code_version,
+            "evaluated_at": datetime.now(UTC).isoformat(),
+        }
+        files |= {PAGE: obj.to_html(pngs).encode(), NUMBERS: json.dumps(numbers, indent=2).encode()}
+        folder = UPath(self.storage).joinpath("reports", *parts)
+        write_folder(folder, files, marker=NUMBERS)
+        metadata: dict[str, Any] = {name: float(value) for name, value in obj.numbers.items()}
+        metadata["path"] = str(folder)
+        base = "/".join([self.url, *(quote(part, safe="") for part in parts)])
+        if self.url:
+            metadata["page"] = dg.MetadataValue.url(f"{base}/{PAGE}")
+        metadata["pictures"] = dg.MetadataValue.md(self._markdown(pngs, base))
+        context.add_output_metadata(metadata)
+
+    def load_input(self, context: dg.InputContext) -> list[dict[str, Any]]:
+        parent = UPath(self.storage).joinpath("reports", *context.asset_key.path)
+        return [json.loads((folder / NUMBERS).read_bytes()) for folder in finished_folders(parent, NUMBERS)]
+
+    def _markdown(self, pngs: dict[str, bytes], base: str) -> str:
+        """Short markdown with the first pictures, each a link to the page where one is served."""
+        if self.url:
+            pictures = [
+                f"[![{_plain(caption)}]({base}/{position}.png)]({base}/{PAGE})"
+                for position, caption in enumerate(pngs, start=1)
+            ]
+        else:
+            pictures = [
+                f"![{_plain(caption)}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})"
+                for caption, png in pngs.items()
+                if len(png) <= INLINE_BYTES
+            ]
+        return "\n\n".join(pictures[:SHOWN_FIGURES]) or "This report has no pictures."
+
+
+def _folder_name(context: dg.OutputContext) -> str:
+    """The run's id, and a partition's key made safe as a file name: keys may hold any character."""
+    if not context.has_asset_partitions:
+        return context.run_id
+    keys = "+".join(sorted(context.asset_partition_keys))
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", keys)[:60]
+    return f"{safe}-{hashlib.sha256(keys.encode()).hexdigest()[:8]}-{context.run_id}"
+
+
+def _plain(caption: str) -> str:
+    """A caption without the characters that mean something in markdown."""
+    return re.sub(r"[\[\]()!`*_<>\\]", "", caption)

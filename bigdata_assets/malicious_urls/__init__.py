@@ -1,0 +1,1 @@
+"""Malicious URLs: labelled URLs, a leak-checked classifier, batch scoring on Spark, a SQL data mart."""

@@ -1,0 +1,185 @@
+"""The branch's own checks. Each reads its table through the `delta` resource: an input would load every partition."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+from pyspark.sql import functions as F
+
+from bigdata_assets.checks import schema_checks
+from bigdata_assets.malicious_urls.tables import (
+    CLASSES,
+    LABELLED_URLS,
+    PREDICTION_MART,
+    PREDICTIONS,
+    QUARANTINED_BATCH_URLS,
+    QUARANTINED_URLS,
+    TABLES,
+    URL_BATCHES,
+)
+
+WARN_SHARE = 0.02
+FAIL_SHARE = 0.2
+"""Quarantined share of a source: malicious_phish.csv has under .1 %; a fifth means that it is another format."""
+CLASS_SHARE_BOUNDS = (0.005, 0.95)
+PREDICTION_VERSIONS = 10
+PRIOR_DISTANCE = 0.25
+"""Total variation distance between a batch's predicted shares and the training prior that is worth a look."""
+
+
+@dg.asset_check(asset=LABELLED_URLS.key, blocking=True, required_resource_keys={"delta"})
+def urls_are_unique(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """No URL is there twice: a repeated one could stand on both sides of a split."""
+    frame = context.resources.delta.read(LABELLED_URLS)
+    rows, distinct = frame.agg(F.count("*"), F.countDistinct("url")).first()
+    return dg.AssetCheckResult(passed=rows == distinct, metadata={"repeated_urls": rows - distinct, "threshold": 0})
+
+
+@dg.asset_check(asset=LABELLED_URLS.key, additional_deps=[QUARANTINED_URLS.key], required_resource_keys={"delta"})
+def share_quarantined(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """The share of the labelled file's rows that could not be used."""
+    delta = context.resources.delta
+    kept = delta.read(LABELLED_URLS).agg(F.coalesce(F.sum("copies"), F.lit(0))).first()[0]
+    return _share_result({LABELLED_URLS.name: (kept, delta.read(QUARANTINED_URLS).count())})
+
+
+@dg.asset_check(asset=LABELLED_URLS.key, required_resource_keys={"delta"})
+def class_shares(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """Every class is there, and none is nearly all."""
+    shares = _shares(context.resources.delta.read(LABELLED_URLS), "type")
+    low, high = CLASS_SHARE_BOUNDS
+    outside = [name for name in CLASSES if not low <= shares.get(name, 0) <= high]
+    return dg.AssetCheckResult(
+        passed=not outside,
+        metadata={"outside": outside or ["none"], "bounds": f"{low} to {high}", **_floats("share", shares)},
+    )
+
+
+@dg.asset_check(asset=URL_BATCHES.key, additional_deps=[QUARANTINED_BATCH_URLS.key], required_resource_keys={"delta"})
+def share_quarantined_in_batches(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """The share of each of the run's files that could not be used; the worst file decides."""
+    delta = context.resources.delta
+    keys = _run_keys(context)
+    kept, refused = (_rows_by_batch(delta.read(t, keys)) for t in (URL_BATCHES, QUARANTINED_BATCH_URLS))
+    batches = keys if keys is not None else sorted({*kept, *refused})
+    return _share_result({batch: (kept.get(batch, 0), refused.get(batch, 0)) for batch in batches})
+
+
+@dg.asset_check(
+    asset=PREDICTIONS.key, additional_deps=[URL_BATCHES.key], blocking=True, required_resource_keys={"delta"}
+)
+def every_url_is_scored(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """Each batch has as many predictions as URLs."""
+    delta = context.resources.delta
+    keys = _run_keys(context)
+    urls, scored = (_rows_by_batch(delta.read(t, keys)) for t in (URL_BATCHES, PREDICTIONS))
+    differing = sorted(batch for batch in {*urls, *scored} if urls.get(batch, 0) != scored.get(batch, 0))
+    return dg.AssetCheckResult(
+        passed=not differing,
+        metadata={
+            "batches_that_differ": differing[:20] or ["none"],
+            "urls": sum(urls.values()),
+            "predictions": sum(scored.values()),
+        },
+    )
+
+
+@dg.asset_check(asset=PREDICTIONS.key, additional_deps=[LABELLED_URLS.key], required_resource_keys={"delta"})
+def predicted_shares(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """Predicted class shares of each of the run's batches against the training prior; a warning, not an error."""
+    delta = context.resources.delta
+    prior = _shares(delta.read(LABELLED_URLS), "type")
+    counts = delta.read(PREDICTIONS, _run_keys(context)).groupBy("batch", "predicted_class").count().collect()
+    by_batch: dict[str, dict[str, int]] = {}
+    for batch, name, count in counts:
+        by_batch.setdefault(batch, {})[name] = count
+    distances = {batch: total_variation(shares, prior) for batch, shares in by_batch.items()}
+    far = sorted(batch for batch, distance in distances.items() if distance > PRIOR_DISTANCE)
+    return dg.AssetCheckResult(
+        passed=not far,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "batches_far_from_the_prior": far[:20] or ["none"],
+            "largest_distance": max(distances.values(), default=0.0),
+            "threshold": PRIOR_DISTANCE,
+            **_floats("prior", prior),
+        },
+    )
+
+
+@dg.asset_check(
+    asset=PREDICTION_MART.key, additional_deps=[PREDICTIONS.key], blocking=True, required_resource_keys={"delta"}
+)
+def mart_counts_predictions(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """The mart counts each prediction once: of the version of predictions that it was made from, one of the last ones.
+
+    Batches may have been scored since; that makes the mart older, not wrong.
+    """
+    delta = context.resources.delta
+    counted = delta.read(PREDICTION_MART).agg(F.coalesce(F.sum("urls"), F.lit(0))).first()[0]
+    newest = delta.version(PREDICTIONS)
+    rows = {v: delta.rows_in_log(PREDICTIONS, v) for v in range(newest, max(newest - PREDICTION_VERSIONS, 0), -1)}
+    matching = [version for version, count in rows.items() if count == counted]
+    return dg.AssetCheckResult(
+        passed=bool(matching),
+        metadata={
+            "counted": counted,
+            "predictions": rows.get(newest, 0),
+            "predictions_version": matching[0] if matching else "none fits",
+        },
+    )
+
+
+def total_variation(counts: dict[str, int], prior: dict[str, float]) -> float:
+    """Half the summed absolute differences between two distributions over classes: 0 alike, 1 disjoint."""
+    total = sum(counts.values())
+    return sum(abs(counts.get(name, 0) / total - prior.get(name, 0.0)) for name in {*counts, *prior}) / 2
+
+
+def _share_result(rows: dict[str, tuple[int, int]]) -> dg.AssetCheckResult:
+    """Judges {source: (rows kept, rows quarantined)} by the worst source."""
+    shares = {source: bad / max(good + bad, 1) for source, (good, bad) in rows.items()}
+    worst = max(shares, key=lambda source: shares[source], default="none")
+    share = shares.get(worst, 0.0)
+    return dg.AssetCheckResult(
+        passed=share <= WARN_SHARE,
+        severity=dg.AssetCheckSeverity.ERROR if share > FAIL_SHARE else dg.AssetCheckSeverity.WARN,
+        metadata={
+            "worst": worst,
+            "share": share,
+            "warns_above": WARN_SHARE,
+            "fails_above": FAIL_SHARE,
+            "quarantined": sum(bad for _, bad in rows.values()),
+        },
+    )
+
+
+def _run_keys(context: dg.AssetCheckExecutionContext) -> list[str] | None:
+    """The partitions of the run that the check is part of; None where it is run by itself, for all."""
+    step = context.op_execution_context
+    return sorted(step.partition_keys) if step.has_partition_key or step.has_partition_key_range else None
+
+
+def _shares(frame: Any, column: str) -> dict[str, float]:
+    counts = dict(frame.groupBy(column).count().collect())
+    return {name: count / sum(counts.values()) for name, count in counts.items()}
+
+
+def _rows_by_batch(frame: Any) -> dict[str, int]:
+    return dict(frame.groupBy("batch").count().collect())
+
+
+def _floats(prefix: str, values: dict[str, float]) -> dict[str, float]:
+    return {f"{prefix} {name}": value for name, value in sorted(values.items())}
+
+
+CHECKS: Sequence[dg.AssetChecksDefinition] = (
+    *schema_checks(TABLES),
+    urls_are_unique,
+    share_quarantined,
+    class_shares,
+    share_quarantined_in_batches,
+    every_url_is_scored,
+    predicted_shares,
+    mart_counts_predictions,
+)

@@ -1,0 +1,198 @@
+"""Assets of the malicious_urls branch: labelled URLs, the classifier and its report, batches, predictions, the mart."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+from pydantic import Field
+from pyspark.sql import DataFrame
+
+from bigdata_assets.io_managers.sklearn_model import StoredModel, TrainedModel
+from bigdata_assets.malicious_urls.partitions import LANDED_FILES, landing_folder
+from bigdata_assets.malicious_urls.tables import (
+    BRANCH,
+    CLASSES,
+    LABELLED_URLS,
+    PREDICTION_MART,
+    PREDICTIONS,
+    QUARANTINED_BATCH_URLS,
+    QUARANTINED_URLS,
+    TOP_DOMAINS,
+    URL_BATCHES,
+)
+from bigdata_assets.reports import Report
+from bigdata_assets.resources.spark import SparkResource
+from bigdata_assets.sources import Sources
+
+OWNERS = ["team:malicious_urls"]
+WHERE: dict[str, Any] = {"group_name": BRANCH, "owners": OWNERS}
+
+REFRESHED_BY_INPUT = (
+    dg.AutomationCondition.any_deps_updated().since_last_handled()
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.in_progress()
+).with_label("refreshed once a run that changed an input has ended")
+"""Not `eager`: that waits until no partition of an input is missing, and one broken file would stop the mart."""
+
+
+class ClassifierConfig(dg.Config):
+    """Run-time choices of the classifier; the report measures what they say."""
+
+    family: str = Field(
+        "ensemble",
+        pattern="^(forest|ngram_linear|lightgbm|ensemble)$",
+        description="forest, ngram_linear, lightgbm or ensemble.",
+    )
+    strip_scheme: bool = Field(
+        True,
+        description="Leave out `http://`, `https://` and `www.`: in this data set they tell the label, elsewhere not.",
+    )
+    seed: int = Field(0, description="Seed of everything random in training and splitting.")
+
+
+class ReportConfig(ClassifierConfig):
+    """What the report measures besides the classifier's own choices."""
+
+    repeats: int = Field(5, ge=1, le=50, description="Domain-grouped splits; the interval is over them.")
+
+
+class ScoringConfig(dg.Config):
+    """Run-time choices of batch scoring."""
+
+    tasks: int = Field(4, ge=1, le=10_000, description="Spark tasks that share a run's rows.")
+
+
+@dg.multi_asset(
+    name="labelled_urls",
+    outs={
+        "labelled_urls": dg.AssetOut(
+            key=LABELLED_URLS.key, owners=OWNERS, group_name=BRANCH, **LABELLED_URLS.asset("1")
+        ),
+        "quarantined_urls": dg.AssetOut(
+            key=QUARANTINED_URLS.key, owners=OWNERS, group_name=BRANCH, **QUARANTINED_URLS.asset("1")
+        ),
+    },
+)
+def labelled_urls(sources: Sources, spark: SparkResource) -> tuple[DataFrame, DataFrame]:
+    """Labelled URLs, deduplicated and typed, and the rows that could not be used."""
+    from upath import UPath
+
+    from bigdata_assets.malicious_urls.logic import labelling, reading
+
+    path = labelling.labelled_file(sources.folder(BRANCH))
+    rows = reading.read_urls(spark.spark_session, reading.plan_splits(UPath(path)))
+    return labelling.labelled_urls(rows, CLASSES), labelling.quarantined_urls(rows, CLASSES)
+
+
+@dg.asset(
+    **WHERE,
+    key_prefix=BRANCH,
+    io_manager_key="sklearn_model",
+    kinds={"scikitlearn", "lightgbm"},
+    code_version="1",
+    description="The URL classifier, fitted on all of labelled_urls: one scikit-learn pipeline, features included.",
+)
+def url_classifier(labelled_urls: pd.DataFrame, config: ClassifierConfig) -> TrainedModel:
+    """The URL classifier, a scikit-learn pipeline from raw URL to class probabilities."""
+    from bigdata_assets.malicious_urls.logic import training
+
+    return TrainedModel(
+        estimator=training.fit(labelled_urls, config.family, config.strip_scheme, config.seed),
+        classes=CLASSES,
+        inputs={LABELLED_URLS.path: labelled_urls.attrs["delta_version"]},
+        parameters=config.model_dump(),
+        metrics={"n_training_urls": len(labelled_urls)},
+    )
+
+
+@dg.asset(
+    **WHERE,
+    key_prefix=BRANCH,
+    io_manager_key="report",
+    kinds={"scikitlearn", "matplotlib"},
+    code_version="1",
+    description=(
+        "How good the classifier is on domains it has not seen: repeated domain-grouped splits, a random split beside "
+        "them, with and without the scheme, against the scheme rule and the majority."
+    ),
+)
+def classifier_report(labelled_urls: pd.DataFrame, config: ReportConfig) -> Report:
+    """Scores of classifiers built as url_classifier is, each fitted on one side of a split and scored on the other."""
+    from bigdata_assets.malicious_urls.logic import training
+
+    return training.report(labelled_urls, config.family, config.strip_scheme, config.seed, config.repeats)
+
+
+@dg.multi_asset(
+    name="url_batches",
+    outs={
+        "url_batches": dg.AssetOut(key=URL_BATCHES.key, owners=OWNERS, group_name=BRANCH, **URL_BATCHES.asset("1")),
+        "quarantined_batch_urls": dg.AssetOut(
+            key=QUARANTINED_BATCH_URLS.key, owners=OWNERS, group_name=BRANCH, **QUARANTINED_BATCH_URLS.asset("1")
+        ),
+    },
+    partitions_def=LANDED_FILES,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    required_resource_keys={"delta", "spark"},
+)
+def url_batches(context: dg.AssetExecutionContext) -> Iterator[dg.Output[DataFrame]]:
+    """The URLs of the run's landed files, and the rows of them that are no URL."""
+    from bigdata_assets.malicious_urls.logic import reading
+
+    folder = landing_folder(context.resources.delta.storage)
+    splits = [split for name in sorted(context.partition_keys) for split in reading.plan_splits(folder / name)]
+    rows = reading.read_urls(context.resources.spark.spark_session, splits)
+    good = rows.where("reason IS NULL")
+    yield dg.Output(good.select(URL_BATCHES.column_names), "url_batches")
+    bad = rows.where("reason IS NOT NULL")
+    yield dg.Output(bad.select(QUARANTINED_BATCH_URLS.column_names), "quarantined_batch_urls")
+
+
+@dg.asset(
+    **WHERE,
+    key=PREDICTIONS.key,
+    **PREDICTIONS.asset("1"),
+    partitions_def=LANDED_FILES,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def predictions(url_batches: DataFrame, url_classifier: StoredModel, config: ScoringConfig) -> DataFrame:
+    """Each URL of the batch with its predicted class, scored on Spark's workers."""
+    from bigdata_assets.malicious_urls.logic import classifier, scoring
+
+    return scoring.score(
+        url_batches,
+        lambda: url_classifier.load(classifier.TRUSTED_TYPES),
+        url_classifier.version,
+        CLASSES,
+        datetime.now(UTC),
+        config.tasks,
+    )
+
+
+@dg.asset(**WHERE, key=PREDICTION_MART.key, **PREDICTION_MART.asset("1"), automation_condition=REFRESHED_BY_INPUT)
+def prediction_mart(predictions: DataFrame) -> DataFrame:
+    """Counts and probabilities per day, registered domain and class."""
+    from bigdata_assets.malicious_urls.logic import mart
+
+    return mart.prediction_mart(predictions)
+
+
+@dg.asset(**WHERE, key=TOP_DOMAINS.key, **TOP_DOMAINS.asset("1"), automation_condition=REFRESHED_BY_INPUT)
+def top_domains(prediction_mart: DataFrame) -> DataFrame:
+    """The domains with the most URLs predicted malicious."""
+    from bigdata_assets.malicious_urls.logic import mart
+
+    return mart.top_domains(prediction_mart)
+
+
+ASSETS: Sequence[dg.AssetsDefinition] = (
+    labelled_urls,
+    url_classifier,
+    classifier_report,
+    url_batches,
+    predictions,
+    prediction_mart,
+    top_domains,
+)

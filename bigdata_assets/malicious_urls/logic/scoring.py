@@ -1,0 +1,76 @@
+"""Batch scoring on Spark: vectorised Arrow batches, one load of the model per worker process."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+
+_models: dict[str, Any] = {}
+"""The model of this worker process, by version. In a module, not a closure: a closure is copied for every task."""
+
+
+def score(
+    urls: DataFrame,
+    load: Callable[[], Any],
+    model_version: str,
+    classes: tuple[str, ...],
+    scored_at: datetime,
+    tasks: int,
+) -> DataFrame:
+    """One row per row of `urls`: its columns batch, position, url, registered_domain, landed_at and the prediction.
+
+    Args:
+        urls: rows with at least those five columns.
+        load: gives the fitted estimator; called once in each worker process. Small: it travels to the workers.
+        model_version: version of the model, also the key under which a worker keeps it.
+        classes: class names in the order of the columns of predict_proba.
+        scored_at: time put into every row.
+        tasks: how many tasks share the work; a landed file often is a single Parquet row group, which would be
+            one task.
+    """
+    kept = ["batch", "position", "url", "registered_domain", "landed_at"]
+    columns = urls.select(kept)
+    ddl = (
+        "batch string, position bigint, url string, registered_domain string, landed_at timestamp, "
+        "predicted_class string, "
+        + ", ".join(f"p_{name} double" for name in classes)
+        + ", model_version string, scored_at timestamp"
+    )
+
+    def predict(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            if batch.num_rows:
+                yield predict_batch(batch, _model(model_version, load), model_version, classes, scored_at)
+
+    return columns.repartition(tasks).mapInArrow(predict, ddl)
+
+
+def predict_batch(
+    batch: pa.RecordBatch, model: Any, model_version: str, classes: tuple[str, ...], scored_at: datetime
+) -> pa.RecordBatch:
+    """The batch's columns with predicted_class, one probability per class, model_version and scored_at added."""
+    probabilities = model.predict_proba(batch.column("url").to_pylist())
+    best = pa.array(probabilities.argmax(axis=1))
+    n = batch.num_rows
+    arrays = [
+        *batch.columns,
+        pa.array(classes).take(best),
+        *(pa.array(probabilities[:, column], pa.float64()) for column in range(len(classes))),
+        pa.array([model_version] * n),
+        pa.array([scored_at] * n, pa.timestamp("us", tz="UTC")),
+    ]
+    names = [*batch.schema.names, "predicted_class", *(f"p_{c}" for c in classes), "model_version", "scored_at"]
+    return pa.RecordBatch.from_arrays(arrays, names)
+
+
+def _model(version: str, load: Callable[[], Any]) -> Any:
+    if version not in _models:
+        from threadpoolctl import threadpool_limits
+
+        # A worker for each core: threads of their own would make them wait for each other.
+        threadpool_limits(1)
+        _models.clear()
+        _models[version] = load()
+    return _models[version]

@@ -1,0 +1,81 @@
+"""Batches of URLs to score: one dynamic partition per file in the landing folder, named after it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+from upath import UPath
+
+from bigdata_assets.malicious_urls.sample import write_landing_files
+from bigdata_assets.settings import Settings
+
+LANDED_FILES = dg.DynamicPartitionsDefinition(name="landed_url_files")
+
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}\.(csv|csv\.gz|parquet)")
+"""Names that are safe as a partition key, in a path and in SQL alike."""
+UNFINISHED = re.compile(r"^[._]|\.(tmp|part|partial|crdownload|swp|filepart|inprogress)$|~$", re.IGNORECASE)
+"""Names that programs give to a file which they are still writing."""
+
+
+@dataclass(frozen=True)
+class LandedFile:
+    """A file in the landing folder as a listing shows it; another size or time means that it was written again."""
+
+    name: str
+    size_bytes: int
+    modified_ns: int
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.size_bytes}-{self.modified_ns}"
+
+
+def landing_folder(storage: str) -> UPath:
+    """Where files to score are put."""
+    return UPath(storage) / "landing" / "urls"
+
+
+def landed_names(settings: Settings) -> list[str]:
+    """Names of the files that may be batches; with the sample sources a few files are put there first."""
+    folder = landing_folder(settings.storage)
+    if settings.sources == "sample" and not folder.exists():
+        write_landing_files(folder)
+    return [file.name for file in landed_files(folder)[0]]
+
+
+def landed_files(folder: UPath) -> tuple[list[LandedFile], list[str]]:
+    """Files that may be batches, by name, and the names that cannot be one; unfinished ones are in neither."""
+    files, refused = [], []
+    for path in sorted(folder.iterdir(), key=lambda p: p.name) if folder.exists() else []:
+        if UNFINISHED.search(path.name):
+            continue
+        if not FILE_NAME.fullmatch(path.name) or "..." in path.name or not path.is_file():
+            refused.append(path.name)
+            continue
+        status = path.stat()
+        modified_ns = getattr(status, "st_mtime_ns", int(status.st_mtime * 1e9))
+        files.append(LandedFile(path.name, status.st_size, modified_ns))
+    return files, refused
+
+
+def complete_files(
+    files: Sequence[LandedFile], seen_before: Mapping[str, str], now_s: float, settle_s: float
+) -> list[LandedFile]:
+    """Files that nobody is writing to any more.
+
+    A file counts as complete when two listings in a row show the same size and time and it was last written at least
+    `settle_s` ago. A writer that pauses longer is caught all the same: the file's fingerprint then changes, and it is
+    scored again.
+
+    Args:
+        files: the listing.
+        seen_before: fingerprints by name from the listing before.
+        now_s: present time, Unix seconds.
+        settle_s: quiet time asked for.
+    """
+    return [
+        file
+        for file in files
+        if seen_before.get(file.name) == file.fingerprint and now_s - file.modified_ns / 1e9 >= settle_s
+    ]

@@ -1,0 +1,123 @@
+"""New files in the landing folder become partitions and runs; what is left is scored at night."""
+
+import json
+import time
+from collections.abc import Iterator
+
+import dagster as dg
+
+from bigdata_assets.malicious_urls.partitions import (
+    LANDED_FILES,
+    LandedFile,
+    complete_files,
+    landed_files,
+    landing_folder,
+)
+from bigdata_assets.malicious_urls.tables import PREDICTIONS, QUARANTINED_BATCH_URLS, URL_BATCHES
+from bigdata_assets.settings import Settings
+
+SETTLE_S = 10
+MAX_RUNS_PER_TICK = 10
+MAX_ATTEMPTS = 3
+"""A file whose runs keep failing is left to the reader of the run's log; it can still be run by hand."""
+
+FILE_TAG = "bigdata_assets/url_file"
+IN_PROGRESS = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
+
+score_landed_file = dg.define_asset_job(
+    "score_landed_file",
+    selection=dg.AssetSelection.assets(URL_BATCHES.key, QUARANTINED_BATCH_URLS.key, PREDICTIONS.key),
+    partitions_def=LANDED_FILES,
+    description="Reads one landed file and scores its URLs.",
+)
+
+
+def landing_sensor(settings: Settings) -> dg.SensorDefinition:
+    """The sensor that watches the landing folder."""
+
+    @dg.sensor(
+        name="new_url_files",
+        job=score_landed_file,
+        minimum_interval_seconds=15,
+        description="Finds complete new files in BIGDATA_STORAGE/landing/urls and has each scored as a partition.",
+    )
+    def new_url_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        files, refused = landed_files(landing_folder(settings.storage))
+        # The cursor only remembers the last listing. Losing it delays new files by one tick: which files were asked
+        # for already is known from the runs' keys.
+        complete = complete_files(files, json.loads(context.cursor or "{}"), time.time(), SETTLE_S)
+        requests = list(_requests(context.instance, complete))
+        new = sorted({str(request.partition_key) for request in requests} - _registered(context.instance))
+        context.update_cursor(json.dumps({file.name: file.fingerprint for file in files}))
+        if refused:
+            context.log.warning("not taken: %s; rename to letters, digits, . _ - and .csv or .parquet", refused[:10])
+        if not requests:
+            waiting = len(files) - len(complete)
+            return dg.SkipReason(
+                f"{len(files)} files, none new; {waiting} still being written, {len(refused)} not taken"
+            )
+        return dg.SensorResult(
+            run_requests=requests,
+            dynamic_partitions_requests=[LANDED_FILES.build_add_request(new)] if new else [],
+        )
+
+    return new_url_files
+
+
+def nightly_schedule(settings: Settings) -> dg.ScheduleDefinition:
+    """The schedule that scores what no run has scored, whatever the sensor did."""
+
+    @dg.schedule(
+        name="score_what_is_left",
+        job=score_landed_file,
+        cron_schedule="0 2 * * *",
+        execution_timezone="UTC",
+        description="At 02:00 UTC, scores each landed file that has no predictions yet.",
+    )
+    def score_what_is_left(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest] | dg.SkipReason:
+        left = unscored_files(context.instance, settings)
+        if not left:
+            return dg.SkipReason("every landed file is scored")
+        context.instance.add_dynamic_partitions(str(LANDED_FILES.name), [file.name for file in left])
+        night = f"{context.scheduled_execution_time:%Y-%m-%d}"
+        return iter(
+            [dg.RunRequest(f"{file.name}:{file.fingerprint}:{night}", partition_key=file.name) for file in left]
+        )
+
+    return score_what_is_left
+
+
+def unscored_files(instance: dg.DagsterInstance, settings: Settings) -> list[LandedFile]:
+    """Settled files in the landing folder without predictions, and not being scored now."""
+    files, _ = landed_files(landing_folder(settings.storage))
+    scored = instance.get_materialized_partitions(PREDICTIONS.key)
+    running = instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS, job_name=score_landed_file.name))
+    busy = {run.tags.get("dagster/partition") for run in running}
+    settled = complete_files(files, {file.name: file.fingerprint for file in files}, time.time(), SETTLE_S)
+    return [file for file in settled if file.name not in scored and file.name not in busy]
+
+
+def _requests(instance: dg.DagsterInstance, files: list[LandedFile]) -> Iterator[dg.RunRequest]:
+    """A run for each file version that has none, or whose last run failed, up to MAX_ATTEMPTS.
+
+    A run key that was used is never launched again, even if that run failed: the attempt's number is part of it.
+    """
+    sent = 0
+    for file in files:
+        if sent == MAX_RUNS_PER_TICK:
+            return
+        identity = f"{file.name}:{file.fingerprint}"
+        runs = instance.get_runs(dg.RunsFilter(tags={FILE_TAG: identity}))
+        if len(runs) >= MAX_ATTEMPTS or any(run.status != dg.DagsterRunStatus.FAILURE for run in runs):
+            continue
+        sent += 1
+        yield dg.RunRequest(f"{identity}:{len(runs)}", partition_key=file.name, tags={FILE_TAG: identity})
+
+
+def _registered(instance: dg.DagsterInstance) -> set[str]:
+    return set(instance.get_dynamic_partitions(str(LANDED_FILES.name)))

@@ -1,0 +1,207 @@
+"""Materialising a selection from the command line: in as few runs as its partitionings allow, in order."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import TextIO
+
+import click
+import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.execution.api import create_execution_plan, execute_run_iterator
+from tqdm import tqdm
+
+from bigdata_assets import definitions
+from bigdata_assets.settings import Settings
+
+ASSET_JOB = "__ASSET_JOB"
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+
+
+class SelectionError(ValueError):
+    """The selection or a partition does not exist."""
+
+
+def materialize(settings: Settings, select: str, partitions: Sequence[str], missing: bool) -> bool:
+    """Materialise a selection; whether every run succeeded.
+
+    Raises:
+        SelectionError: nothing is selected, or a named partition does not exist.
+    """
+    graph = definitions.defs.resolve_asset_graph()
+    log = settings.services_dir / "logs" / "materialize.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with dg.DagsterInstance.get() as instance:
+        for name, keys in definitions.discover_partitions(settings).items():
+            instance.add_dynamic_partitions(name, keys)
+        wanted = _selected(graph, select)
+        if missing:
+            wanted = _missing(graph, instance, wanted)
+        failed: set[dg.AssetKey] = set()
+        for assets in in_order(graph, wanted):
+            runnable = assets - _descendants(graph, failed)
+            for key in sorted(assets - runnable):
+                click.echo(f"skipped {key.to_user_string()}: something it needs failed", err=True)
+            if not runnable:
+                continue
+            for first, last in _ranges(graph, instance, runnable, partitions, missing):
+                if not _run(instance, log, runnable, first, last):
+                    failed |= runnable
+        return not failed
+
+
+def in_order(graph: BaseAssetGraph, wanted: set[dg.AssetKey]) -> Iterable[set[dg.AssetKey]]:
+    """Sets of assets that one run each can materialise: alike in partitioning, and after all that they need."""
+    remaining = set(wanted)
+    while remaining:
+        candidates = []
+        for partitioning in {graph.get(key).partitions_def for key in remaining}:
+            ready: set[dg.AssetKey] = set()
+            for key in graph.toposorted_asset_keys:
+                needed = graph.get(key).parent_keys & remaining
+                if key in remaining and graph.get(key).partitions_def == partitioning and needed <= ready:
+                    ready.add(key)
+            candidates.append(ready)
+        largest = max(candidates, key=lambda keys: (len(keys), sorted(keys)))
+        remaining -= largest
+        yield largest
+
+
+def contiguous(all_keys: Sequence[str], wanted: Iterable[str]) -> list[tuple[str, str]]:
+    """First and last key of each unbroken stretch of `wanted` within `all_keys`."""
+    wanted = set(wanted)
+    stretches = groupby(enumerate(all_keys), key=lambda pair: pair[1] in wanted)
+    found = []
+    for is_wanted, pairs in stretches:
+        keys = [key for _, key in pairs]
+        if is_wanted:
+            found.append((keys[0], keys[-1]))
+    return found
+
+
+def _selected(graph: BaseAssetGraph, select: str) -> set[dg.AssetKey]:
+    try:
+        keys = dg.AssetSelection.from_string(select).resolve(graph)
+    except Exception as error:
+        raise SelectionError(f"the selection {select!r} cannot be read: {error}") from error
+    keys = {key for key in keys if graph.get(key).is_materializable}
+    if not keys:
+        raise SelectionError(f"the selection {select!r} has no asset; `dg list defs` shows all")
+    return _whole_steps(graph, keys)
+
+
+def _whole_steps(graph: BaseAssetGraph, keys: set[dg.AssetKey]) -> set[dg.AssetKey]:
+    """With each asset those that the same step makes."""
+    together = (graph.get(key).execution_set_asset_keys for key in keys)
+    return {key for keys_of_step in together for key in keys_of_step}
+
+
+def _missing(graph: BaseAssetGraph, instance: dg.DagsterInstance, keys: set[dg.AssetKey]) -> set[dg.AssetKey]:
+    """Those of `keys` without a materialisation (of every partition), and those of them that depend on these."""
+    lacking = set()
+    for key in keys:
+        partitions = graph.get(key).partitions_def
+        if partitions is None:
+            complete = instance.get_latest_materialization_event(key) is not None
+        else:
+            existing = set(partitions.get_partition_keys(dynamic_partitions_store=instance))
+            complete = existing <= instance.get_materialized_partitions(key)
+        if not complete:
+            lacking.add(key)
+    return _whole_steps(graph, lacking | (_descendants(graph, lacking) & keys))
+
+
+def _descendants(graph: BaseAssetGraph, keys: set[dg.AssetKey]) -> set[dg.AssetKey]:
+    below: set[dg.AssetKey] = set()
+    frontier = set(keys)
+    while frontier:
+        frontier = {child for key in frontier for child in graph.get(key).child_keys} - below
+        below |= frontier
+    return below
+
+
+def _ranges(
+    graph: BaseAssetGraph, instance: dg.DagsterInstance, keys: set[dg.AssetKey], named: Sequence[str], missing: bool
+) -> list[tuple[str | None, str | None]]:
+    """The partition ranges to run `keys` for, one run each; (None, None) where they have no partitions."""
+    partitions = graph.get(min(keys)).partitions_def
+    if partitions is None:
+        return [(None, None)]
+    existing = list(partitions.get_partition_keys(dynamic_partitions_store=instance))
+    if named:
+        wanted: set[str] = set()
+        for name in named:
+            first, _, last = name.partition("..") if name not in existing else (name, "", name)
+            if first not in existing or last not in existing:
+                raise SelectionError(f"there is no partition {name!r}; there are {len(existing)}: {existing[:10]}")
+            wanted |= set(existing[existing.index(first) : existing.index(last) + 1])
+    elif missing:
+        wanted = {name for key in keys for name in set(existing) - set(instance.get_materialized_partitions(key))}
+    else:
+        wanted = set(existing)
+    return list(contiguous(existing, wanted))
+
+
+def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first: str | None, last: str | None) -> bool:
+    """One run, with a bar of its steps; whether it succeeded."""
+    repository = ReconstructableRepository.for_module("bigdata_assets.definitions", "defs")
+    job = repository.get_reconstructable_job(ASSET_JOB).get_subset(asset_selection=frozenset(keys))
+    tags = {} if first is None else {RANGE_START: first, RANGE_END: str(last)}
+    if first is not None and first == last:
+        tags = {"dagster/partition": first}
+    run = instance.create_run_for_job(
+        job.get_definition(),
+        asset_selection=frozenset(keys),
+        tags=tags,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        job_code_origin=job.get_python_origin(),
+    )
+    what = f" {first}" if first == last and first else f" {first}..{last}" if first else ""
+    click.echo(f"run {run.run_id[:8]}{what}: {', '.join(sorted(key.to_user_string() for key in keys))}")
+    ok = True
+    n_steps = len(create_execution_plan(job, tags=tags, instance_ref=instance.get_ref()).step_keys_to_execute)
+    with (
+        _quiet(log) as terminal,
+        tqdm(total=n_steps, unit="step", dynamic_ncols=True, file=terminal, disable=None) as bar,
+    ):
+        for event in execute_run_iterator(job, run, instance):
+            if event.is_step_start:
+                bar.set_postfix_str(str(event.step_key))
+            elif event.is_step_success:
+                bar.update()
+                if bar.disable:  # no terminal: a line a step, not a bar
+                    click.echo(f"  done {event.step_key}")
+            elif event.is_step_failure:
+                click.echo(_why(event), err=False)
+            elif event.is_run_failure:
+                ok = False
+    if not ok:
+        click.echo(f"details: {log}", err=True)
+    return ok
+
+
+@contextmanager
+def _quiet(log: Path) -> Iterator[TextIO]:
+    """Send what Dagster and its step processes print to a log file; gives the terminal, for the bar."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with os.fdopen(kept, "w") as terminal, log.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield terminal
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal.fileno(), 2)
+
+
+def _why(event: dg.DagsterEvent) -> str:
+    """A failed step's or run's reason: the asset's own error, which says what to do, without the traceback."""
+    error = getattr(event.event_specific_data, "error", None)
+    while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
+        error = error.cause
+    return f"FAILED {event.step_key or 'run'}: {(error.message if error else event.message or '').strip()}"

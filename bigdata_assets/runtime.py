@@ -1,0 +1,52 @@
+"""What every branch runs with: the resources by key, and the executor."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from bigdata_assets.io_managers.delta import delta_io_manager
+from bigdata_assets.io_managers.report import ReportIOManager
+from bigdata_assets.io_managers.sklearn_model import SklearnModelIOManager
+from bigdata_assets.resources.spark import SparkResource
+from bigdata_assets.settings import Settings
+from bigdata_assets.sources import Sources
+from bigdata_assets.tables import Table
+
+PRELOADED = [
+    "bigdata_assets.definitions",
+    "pyspark.sql.connect.session",
+    "pyspark.sql.connect.functions",
+    "pandas",
+    "pyarrow.dataset",
+    "deltalake",
+    "grpc",
+]
+"""Imported once in the fork server; each step starts with them there. benchmarks/overhead.py has the figures."""
+
+
+REFRESH = dg.AutomationConditionSensorDefinition(
+    "refresh",
+    target=dg.AssetSelection.all(),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Refreshes the mart, the top domains and the model ledger when what they are made of has changed.",
+)
+
+
+def resources(settings: Settings, tables: Iterable[Table]) -> dict[str, Any]:
+    """Resources and IO managers by key."""
+    return {
+        "spark": SparkResource(remote=settings.spark_remote),
+        "sources": Sources(location=settings.sources, cache=str(Path(settings.services_dir).parent / "sources")),
+        "delta": delta_io_manager(tables).configured({"storage": settings.storage}),
+        "sklearn_model": SklearnModelIOManager(storage=settings.storage),
+        "report": ReportIOManager(storage=settings.storage, url=settings.reports_url),
+    }
+
+
+def executor() -> dg.ExecutorDefinition:
+    """A process per step, forked from a server that has the imports done; as many at once as steps gain from."""
+    return dg.multiprocess_executor.configured(
+        {"max_concurrent": 2, "start_method": {"forkserver": {"preload_modules": PRELOADED}}}
+    )

@@ -1,0 +1,1 @@
+"""Local engines from Maven jars: fetched, started, watched and stopped without Docker or an administrator."""

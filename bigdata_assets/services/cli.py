@@ -1,0 +1,99 @@
+"""Commands `services` and `run`."""
+
+import os
+import subprocess
+import sys
+import time
+
+import click
+
+from bigdata_assets import settings as settings_module
+from bigdata_assets.services import stack
+from bigdata_assets.services.jars import fetch, pinned
+from bigdata_assets.services.supervisor import Supervisor, read_state
+
+
+@click.group()
+def services() -> None:
+    """The local engines alone."""
+
+
+@services.command()
+@click.option("--foreground", is_flag=True, help="Stay here and stop the engines on Ctrl-C.")
+def up(foreground: bool) -> None:
+    """Start the engines; returns when each has answered a query."""
+    settings = settings_module.load()
+    if foreground:
+        with Supervisor(settings.services_dir, "services") as supervisor:
+            for process in stack.engines(settings):
+                supervisor.start(process)
+                click.echo(f"{process.name} is ready")
+            supervisor.watch()
+        return
+    log = settings.services_dir / "logs" / "services.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "bigdata_assets.cli", "services", "up", "--foreground"],
+            env={**os.environ, **settings.environment()},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    wanted = {"spark-connect"} if settings.spark_is_local else set()
+    while child.poll() is None:
+        state = read_state(settings.services_dir, "services")
+        processes = state.get("processes", {})
+        if wanted <= {n for n, p in processes.items() if p["state"] == "ready"} and state["pid"] == child.pid:
+            _print_status(processes)
+            return
+        time.sleep(0.2)
+    raise click.ClickException(log.read_text(errors="replace").strip().removeprefix("Error: "))
+
+
+@services.command()
+def status() -> None:
+    """Which engines are up; exit code 1 where none or not all is."""
+    settings = settings_module.load()
+    processes: dict[str, dict[str, object]] = {}
+    for name in ("services", "stack"):
+        processes |= read_state(settings.services_dir, name).get("processes", {})
+    _print_status(processes)
+    if not processes or any(p["state"] != "ready" for p in processes.values()):
+        sys.exit(1)
+
+
+@services.command()
+def down() -> None:
+    """Stop the engines that `services up` started; returns when nothing of them is left."""
+    settings = settings_module.load()
+    state = read_state(settings.services_dir, "services")
+    if not state:
+        click.echo("no engines are up")
+        return
+    os.kill(state["pid"], 15)
+    while read_state(settings.services_dir, "services"):
+        time.sleep(0.1)
+    click.echo("stopped")
+
+
+@click.command()
+def run() -> None:
+    """Everything: engines, first materialisation, the Dagster UI. Ctrl-C stops all of it."""
+    sys.exit(stack.run(settings_module.load()))
+
+
+@click.command()
+def jars() -> None:
+    """Fetch the Java archives of the local engines."""
+    settings = settings_module.load()
+    for engine in pinned():
+        for path in fetch(engine, settings.jars_dir):
+            click.echo(path.name)
+
+
+def _print_status(processes: dict[str, dict[str, object]]) -> None:
+    click.echo(f"{'process':<16}{'state':<10}{'pid':<9}{'port':<7}log")
+    for name, process in processes.items():
+        click.echo(f"{name:<16}{process['state']:<10}{process['pid']:<9}{process['port'] or '-':<7}{process['log']}")

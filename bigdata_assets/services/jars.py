@@ -1,0 +1,110 @@
+"""Java archives of the local engines: pinned by version and SHA-256 in templates/jars.toml, fetched once."""
+
+import hashlib
+import importlib.util
+import shutil
+import subprocess
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from xml.sax.saxutils import quoteattr
+
+from filelock import FileLock
+from tqdm import tqdm
+
+JAVA_NEEDED = (
+    "Java 17 or newer is needed and no `java` is on PATH: install it, on Debian or Ubuntu with "
+    "`apt-get install openjdk-17-jre-headless`, on macOS with `brew install openjdk@17`."
+)
+
+
+class JarsError(RuntimeError):
+    """An archive could not be fetched, or is not the pinned one."""
+
+
+@dataclass(frozen=True)
+class Jar:
+    """A pinned archive."""
+
+    group: str
+    name: str
+    version: str
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.name}-{self.version}.jar"
+
+
+def pinned() -> dict[str, list[Jar]]:
+    """The archives of each engine."""
+    text = resources.files("bigdata_assets.services").joinpath("templates/jars.toml").read_text()
+    return {engine: [Jar(**entry) for entry in entries["jars"]] for engine, entries in tomllib.loads(text).items()}
+
+
+def fetch(engine: str, folder: Path) -> list[Path]:
+    """Paths of an engine's archives in `folder`, fetched first where one is missing or is not the pinned one.
+
+    Raises:
+        JarsError: an archive cannot be fetched, or even a fresh download is not the pinned file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    jars = pinned()[engine]
+    with FileLock(folder / ".lock"):
+        wrong = [jar for jar in jars if not _is_pinned(folder / jar.file_name, jar)]
+        if wrong:
+            _fetch_with_ivy(wrong, folder, engine)
+    return [folder / jar.file_name for jar in jars]
+
+
+def _is_pinned(path: Path, jar: Jar) -> bool:
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == jar.sha256
+
+
+def _fetch_with_ivy(jars: list[Jar], folder: Path, engine: str) -> None:
+    """Fetch with the Ivy that pyspark ships; each archive is checked aside and then moved into the folder.
+
+    A cache of its own, thrown away after: Ivy trusts what its shared cache holds, a cut-off download too.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as aside:
+        work = Path(aside)
+        (work / "ivy.xml").write_text(_ivy_xml(jars))
+        command = ["java", f"-Divy.default.ivy.user.dir={work}", "-jar", str(_ivy_jar())]
+        command += ["-ivy", str(work / "ivy.xml"), "-cache", str(work / "cache")]
+        command += ["-retrieve", f"{work}/lib/[artifact]-[revision].[ext]"]
+        if shutil.which("java") is None:
+            raise JarsError(JAVA_NEEDED)
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        for jar in tqdm(jars, desc=f"checking jars for {engine}", unit="jar"):
+            fetched = work / "lib" / jar.file_name
+            if not fetched.is_file():
+                lines = [line.strip() for line in result.stdout.splitlines() if "WARN" in line or "ERROR" in line]
+                raise JarsError(
+                    f"{jar.group}:{jar.name}:{jar.version} could not be fetched from Maven Central: "
+                    f"{' '.join(lines[:4]) or result.stderr.strip()[:300]}"
+                )
+            if not _is_pinned(fetched, jar):
+                raise JarsError(f"{jar.file_name} as downloaded does not have the pinned SHA-256; it was not kept.")
+            fetched.replace(folder / jar.file_name)
+
+
+def _ivy_jar() -> Path:
+    spec = importlib.util.find_spec("pyspark")
+    if spec is None or spec.origin is None:
+        raise JarsError("pyspark is not installed: run `make env`.")
+    return next((Path(spec.origin).parent / "jars").glob("ivy-*.jar"))
+
+
+def _ivy_xml(jars: list[Jar]) -> str:
+    dependencies = "".join(
+        f"<dependency org={quoteattr(jar.group)} name={quoteattr(jar.name)} rev={quoteattr(jar.version)} "
+        f'transitive="false" conf="default->*"><artifact name={quoteattr(jar.name)} type="jar"/></dependency>'
+        for jar in jars
+    )
+    return (
+        '<ivy-module version="2.0"><info organisation="bigdata_assets" module="engines"/>'
+        '<configurations><conf name="default"/></configurations>'
+        f"<dependencies>{dependencies}</dependencies></ivy-module>"
+    )

@@ -1,0 +1,124 @@
+"""The local Spark Connect server: on loopback, behind a token, with Delta Lake. As a script: asks it `SELECT 1`."""
+
+import importlib.util
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+from bigdata_assets import settings as settings_module
+from bigdata_assets.services import jars
+from bigdata_assets.services.supervisor import Process, port_answers
+from bigdata_assets.settings import Settings
+
+CONFIGURATION = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.connect.grpc.binding.address": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.ui.enabled": "false",
+    "spark.sql.session.timeZone": "UTC",
+    # The defaults of 200 and 50 make tiny tables slow.
+    "spark.sql.shuffle.partitions": "4",
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
+    "spark.sql.connect.serverStacktrace.enabled": "false",
+}
+
+
+def token(settings: Settings) -> str:
+    """The server's token, made at its first start and kept in a file that only its owner can read."""
+    if known := settings.token():
+        return known
+    path = settings.token_file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_urlsafe(32))
+    try:
+        # Linked, not moved: of two first starts at once one makes the token and both use it.
+        os.link(aside, path)
+    except FileExistsError:
+        pass
+    finally:
+        aside.unlink()
+    return path.read_text()
+
+
+def spark_connect(settings: Settings) -> Process:
+    """The server as a process to keep up; its jars are fetched here."""
+    if shutil.which("java") is None:
+        raise jars.JarsError(jars.JAVA_NEEDED)
+    folder = settings.services_dir / "spark"
+    scratch = folder / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)  # what a killed server left: shuffle files, artifacts
+    scratch.mkdir(parents=True)
+    log_config = folder / "log4j2.properties"
+    log_config.write_text(_template("log4j2.properties"))
+    log_file = settings.services_dir / "logs" / "spark-connect-server.log"
+    delta = ",".join(str(path) for path in jars.fetch("spark", settings.jars_dir))
+    java_options = f'-Dlog4j2.configurationFile="{log_config}" -Dbigdata.log="{log_file}"'
+    configuration = {
+        **CONFIGURATION,
+        "spark.connect.grpc.binding.port": str(settings.spark_port),
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+        "spark.local.dir": str(scratch),
+        "spark.driver.extraJavaOptions": f"{java_options} -Dderby.system.home={scratch}",
+    }
+    command = [str(_spark_home() / "bin" / "spark-submit")]
+    command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "--name", "bigdata_assets"]
+    command += ["--master", "local[*]", "--driver-memory", settings.spark_driver_memory, "--jars", delta]
+    command += [part for key, value in configuration.items() for part in ("--conf", f"{key}={value}")]
+    secret = token(settings)
+    environment: dict[str, str | None] = {
+        **settings.environment(),
+        "PYSPARK_PYTHON": sys.executable,
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "SPARK_HOME": str(_spark_home()),
+        "SPARK_CONNECT_AUTHENTICATE_TOKEN": secret,
+        # For a client this names the server; spark-submit takes it for its own master and refuses to start.
+        "SPARK_REMOTE": None,
+    }
+    return Process(
+        name="spark-connect",
+        command=[*command, "spark-internal"],
+        environment=environment,
+        ready=lambda: _answers(settings, secret),
+        port=settings.spark_port,
+        port_setting="SPARK_REMOTE (as sc://localhost:PORT)",
+    )
+
+
+def _answers(settings: Settings, secret: str) -> bool:
+    """Whether a query is answered. In a process of its own: a client that never gets an answer cannot be called off."""
+    if not port_answers(settings.spark_port):
+        return False
+    environment = {**os.environ, **settings.environment(), "SPARK_CONNECT_AUTHENTICATE_TOKEN": secret}
+    try:
+        probe = subprocess.run([sys.executable, "-m", __spec__.name], env=environment, capture_output=True, timeout=60)  # noqa: PLW1510
+    except subprocess.TimeoutExpired:
+        return False
+    return probe.returncode == 0
+
+
+def _spark_home() -> Path:
+    spec = importlib.util.find_spec("pyspark")
+    if spec is None or spec.origin is None:
+        raise jars.JarsError("pyspark is not installed: run `make env`.")
+    return Path(spec.origin).parent
+
+
+def _template(name: str) -> str:
+    return resources.files("bigdata_assets.services").joinpath(f"templates/{name}").read_text()
+
+
+if __name__ == "__main__":
+    from pyspark.sql import SparkSession
+
+    session = SparkSession.builder.remote(settings_module.load().spark_remote).create()
+    session.sql("SELECT 1").collect()
+    session.stop()

@@ -1,0 +1,151 @@
+"""All of it on one machine, as `make run` has it: engines, first materialisation, reports, Dagster's UI and daemon."""
+
+import json
+import shutil
+import sys
+import urllib.request
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import click
+import dagster as dg
+
+from bigdata_assets.services.reports_server import reports_server
+from bigdata_assets.services.spark_connect import spark_connect
+from bigdata_assets.services.supervisor import Process, ServiceError, Supervisor, free_port, port_is_free, read_state
+from bigdata_assets.settings import Settings
+
+IN_PROGRESS = [
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def engines(settings: Settings) -> Iterator[Process]:
+    """The engines that this machine has to run itself."""
+    if settings.spark_is_local:
+        yield spark_connect(settings)
+
+
+def run(settings: Settings) -> int:
+    """Bring everything up, materialise what is missing, serve the UI until a signal; nothing is left behind."""
+    with Supervisor(settings.services_dir, "stack") as supervisor:
+        own_engines = [] if read_state(settings.services_dir, "services") else list(engines(settings))
+        reports = reports_server(settings)
+        _refuse_busy_ports([*own_engines, *([reports] if reports else [])], settings)
+        prepare_dagster_home(settings)
+        for process in own_engines:
+            click.echo(f"starting {process.name} ...")
+            supervisor.start(process)
+        click.echo(f"materialising what is missing, from the {settings.sources} sources ...")
+        command = [sys.executable, "-m", "bigdata_assets.cli", "materialize", "--missing"]
+        failed = supervisor.run(command, settings.environment())
+        if failed and not supervisor.stopping:
+            click.echo("some assets could not be materialised; the UI shows which and why", err=True)
+        if not supervisor.stopping:
+            for process in [*([reports] if reports else []), *user_interface(settings)]:
+                supervisor.start(process)
+            click.echo(f"\n  Dagster UI: http://127.0.0.1:{settings.ui_port}   (Ctrl-C stops everything)\n")
+        try:
+            supervisor.watch()
+        finally:
+            supervisor.stopping = True
+    end_unfinished_runs(settings, "the services were stopped")
+    return 0
+
+
+def prepare_dagster_home(settings: Settings, *, end_runs: bool = True) -> None:
+    """Write dagster.yaml where there is none; `end_runs`: end the runs that a killed instance left as running."""
+    settings.dagster_home.mkdir(parents=True, exist_ok=True)
+    target = settings.dagster_home / "dagster.yaml"
+    if not target.exists():
+        with resources.as_file(resources.files("bigdata_assets.services") / "templates" / "dagster.yaml") as template:
+            shutil.copyfile(template, target)
+    if end_runs:
+        end_unfinished_runs(settings, "its process ended with the services that ran it")
+
+
+def end_unfinished_runs(settings: Settings, why: str) -> None:
+    """Mark runs as failed that no process works on any more: without it they would stay STARTED for ever.
+
+    Only called while the supervisor holds its lock and none of its processes lives.
+    """
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS)):
+            instance.report_run_failed(run, f"Marked as failed: {why}.")
+
+
+def user_interface(settings: Settings) -> Iterator[Process]:
+    """Code server, webserver and daemon.
+
+    The code server is a process of its own, shared by the other two: when it is killed it comes back on the same port
+    and both go on; one that they had started themselves would stay unreachable.
+    """
+    code_port = free_port()
+    workspace = settings.services_dir / "workspace.yaml"
+    location = {"host": "127.0.0.1", "port": code_port, "location_name": "bigdata_assets"}
+    workspace.write_text(json.dumps({"load_from": [{"grpc_server": location}]}))  # JSON is YAML
+    environment = settings.environment()
+    dagster, dagster_webserver = [sys.executable, "-m", "dagster"], [sys.executable, "-m", "dagster_webserver"]
+    code = ["-m", "bigdata_assets.definitions", "-h", "127.0.0.1", "-p", str(code_port)]
+    yield Process(
+        "code-server",
+        [*dagster, "code-server", "start", *code, "--location-name", "bigdata_assets"],
+        environment=environment,
+        ready=lambda: _code_server_answers(code_port),
+        alive=_has_child,
+    )
+    yield Process(
+        "webserver",
+        [*dagster_webserver, "-h", "127.0.0.1", "-p", str(settings.ui_port), "-w", str(workspace)],
+        environment=environment,
+        ready=lambda: _graphql_answers(settings.ui_port),
+        port=settings.ui_port,
+        port_setting="DAGSTER_WEBSERVER_PORT",
+    )
+    yield Process(
+        "daemon",
+        [*dagster, "daemon", "run", "-w", str(workspace)],
+        environment=environment,
+        ready=lambda: True,
+    )
+
+
+def _refuse_busy_ports(processes: list[Process], settings: Settings) -> None:
+    """Name a busy port before anything is started.
+
+    Raises:
+        ServiceError: a port is taken.
+    """
+    ports = {p.port: (p.name, p.port_setting) for p in processes if p.port}
+    ports[settings.ui_port] = ("webserver", "DAGSTER_WEBSERVER_PORT")
+    for port, (name, setting) in ports.items():
+        if not port_is_free(port):
+            raise ServiceError(f"{name}: port {port} is taken by another program; end that, or set {setting}.")
+
+
+def _code_server_answers(port: int) -> bool:
+    from dagster._grpc.client import DagsterGrpcClient
+
+    try:
+        return DagsterGrpcClient(host="127.0.0.1", port=port).health_check_query() == "SERVING"
+    except Exception:  # noqa: BLE001 -- any failure means: not yet
+        return False
+
+
+def _graphql_answers(port: int) -> bool:
+    query = json.dumps({"query": "{ repositoriesOrError { __typename } }"}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/graphql", query, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 -- a fixed loopback address
+            return "RepositoryConnection" in answer.read().decode()
+    except OSError:
+        return False
+
+
+def _has_child(pid: int) -> bool:
+    """Whether the code server's own worker lives; the server itself does not restart it."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    return not children.exists() or bool(children.read_text().strip())

@@ -1,0 +1,172 @@
+"""Every environment variable of the project, once, typed, with its default.
+
+Nothing else in the package reads `os.environ`. A bad value fails when the settings are loaded, by its name.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+"""The clone when the package is installed in editable form, as `make env` does it."""
+
+
+class SettingsError(ValueError):
+    """An environment variable has a value that cannot be used."""
+
+
+class Settings(BaseModel):
+    """The settings; each field's alias is the name of its environment variable."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    sources: str = Field(
+        "sample",
+        alias="BIGDATA_SOURCES",
+        description="Where inputs come from: `sample`, `official`, or a folder with the official files.",
+    )
+    storage: str = Field(
+        str(PROJECT_ROOT / "var" / "storage"),
+        alias="BIGDATA_STORAGE",
+        description="Folder or URL (s3a://, abfss://, hdfs://) of tables, models and reports.",
+    )
+    dagster_home: Path = Field(
+        PROJECT_ROOT / "var" / "dagster", alias="DAGSTER_HOME", description="Dagster's own storage and dagster.yaml."
+    )
+    services_dir: Path = Field(
+        PROJECT_ROOT / "var" / "services",
+        alias="BIGDATA_SERVICES",
+        description="Data, logs, jars and secrets of the local engines.",
+    )
+    jars: Path | None = Field(
+        None, alias="BIGDATA_JARS", description="Java archives of the local engines; default: BIGDATA_SERVICES/jars."
+    )
+    spark_remote: str = Field(
+        "sc://localhost:15002",
+        alias="SPARK_REMOTE",
+        description="Spark Connect server; one on localhost is started here.",
+    )
+    spark_token: str | None = Field(
+        None,
+        alias="SPARK_CONNECT_AUTHENTICATE_TOKEN",
+        repr=False,
+        description="Token of the Spark Connect server; the local server's is made at its first start.",
+    )
+    spark_driver_memory: str = Field(
+        "3g",
+        alias="SPARK_DRIVER_MEMORY",
+        pattern=r"^\d+[mg]$",
+        description="Heap of the local Spark Connect server.",
+    )
+    reports_url: str = Field(
+        "http://127.0.0.1:3001",
+        alias="BIGDATA_REPORTS_URL",
+        description="Where BIGDATA_STORAGE/reports is served; empty: pictures are put into the metadata instead.",
+    )
+    ui_port: int = Field(
+        3000, alias="DAGSTER_WEBSERVER_PORT", gt=0, lt=65536, description="Port of the Dagster UI of `make run`."
+    )
+    alert_webhook_url: str = Field(
+        "",
+        alias="ALERT_WEBHOOK_URL",
+        repr=False,
+        description="A failed run is posted here as JSON; empty: it is only logged.",
+    )
+
+    @field_validator("sources")
+    @classmethod
+    def _sources_exist(cls, value: str) -> str:
+        if value in ("sample", "official"):
+            return value
+        folder = Path(value).expanduser().resolve()
+        if not folder.is_dir():
+            raise ValueError(f"must be `sample`, `official` or an existing folder; there is no folder {folder}")
+        return str(folder)
+
+    @field_validator("storage")
+    @classmethod
+    def _storage_is_absolute(cls, value: str) -> str:
+        """A relative folder would mean another place for each engine's own working directory."""
+        return value.rstrip("/") if "://" in value else str(Path(value).expanduser().resolve())
+
+    @field_validator("dagster_home", "services_dir")
+    @classmethod
+    def _folders_are_absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @field_validator("spark_remote")
+    @classmethod
+    def _remote_is_a_connect_url(cls, value: str) -> str:
+        url = urlsplit(value)
+        if url.scheme != "sc" or not url.hostname:
+            raise ValueError("must look like sc://localhost:15002")
+        if url.hostname == "127.0.0.1":
+            # The client uses TLS for every host but this name as soon as there is a token, and then hangs.
+            raise ValueError("must say sc://localhost, not sc://127.0.0.1")
+        return value
+
+    @field_validator("reports_url", "alert_webhook_url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        if value and urlsplit(value).scheme not in ("http", "https"):
+            raise ValueError("must be an http:// or https:// address, or empty")
+        return value.rstrip("/")
+
+    @property
+    def token_file(self) -> Path:
+        """Where the local Spark Connect server's token is kept, mode 600."""
+        return self.services_dir / "spark-connect.token"
+
+    @property
+    def jars_dir(self) -> Path:
+        """Where the Java archives of the local engines are kept."""
+        return self.jars or self.services_dir / "jars"
+
+    @property
+    def spark_is_local(self) -> bool:
+        """Whether the Spark Connect server is one that this project starts itself."""
+        return urlsplit(self.spark_remote).hostname == "localhost"
+
+    @property
+    def spark_port(self) -> int:
+        return urlsplit(self.spark_remote).port or 15002
+
+    def token(self) -> str | None:
+        """The Spark Connect token: from the environment, else from the local server's file, else none."""
+        if self.spark_token:
+            return self.spark_token
+        return self.token_file.read_text().strip() if self.spark_is_local and self.token_file.exists() else None
+
+    def environment(self) -> dict[str, str]:
+        """The settings as environment variables, for processes that are started with them; unset ones left out."""
+        return {
+            str(field.alias): str(value)
+            for name, field in type(self).model_fields.items()
+            if (value := getattr(self, name)) not in (None, "") or name == "reports_url"
+        }
+
+
+def load(environ: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from the environment.
+
+    Raises:
+        SettingsError: naming each variable that has a bad value, and what it must be.
+    """
+    environ = os.environ if environ is None else environ
+    fields = {str(field.alias): field for field in Settings.model_fields.values()}
+    # An empty variable means the default, as a line `NAME=` of an .env file is meant; only for the reports' address
+    # does empty have a meaning of its own.
+    given = {n: environ[n] for n in fields if environ.get(n) or (n in environ and n == "BIGDATA_REPORTS_URL")}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problems = [
+            f"{e['loc'][0]}: {e['msg'].removeprefix('Value error, ')}"
+            + ("" if fields[str(e["loc"][0])].repr is False else f" (it is {e['input']!r})")
+            for e in error.errors()
+        ]
+        raise SettingsError("settings: " + "; ".join(problems)) from None

@@ -1,0 +1,71 @@
+"""Where inputs come from: a generated sample, the publishers, or a folder with the official files.
+
+One layout serves all three: a branch's folder holds the publisher's own file names, and the branch's loader reads it.
+"""
+
+import importlib
+import shutil
+import tempfile
+from pathlib import Path
+
+import dagster as dg
+from filelock import FileLock
+from pydantic import Field
+
+
+class SourceUnavailableError(RuntimeError):
+    """The input cannot be had; the message says how to get it."""
+
+
+OFFICIAL_BY_HAND = {
+    "malicious_urls": (
+        "malicious_phish.csv is published at kaggle.com/datasets/sid321axn/malicious-urls-dataset and can only be "
+        "downloaded with a Kaggle account: download it there, unpack it as {folder}/malicious_phish.csv, and run this "
+        "again. Or set BIGDATA_SOURCES to a folder that has malicious_urls/malicious_phish.csv."
+    ),
+}
+"""Files that no program may fetch on its own, by branch."""
+
+
+class Sources(dg.ConfigurableResource):
+    """Finds the folder with a branch's input files."""
+
+    location: str = Field(description="`sample`, `official`, or a folder with one sub-folder per branch.")
+    cache: str = Field(description="Folder where samples and downloads are kept.")
+
+    def folder(self, branch: str) -> Path:
+        """The folder with the files of a branch, generated or downloaded first where that is asked for.
+
+        Raises:
+            SourceUnavailableError: there is no such folder, or the files can only be got by hand.
+        """
+        if self.location == "sample":
+            return self._sample(branch)
+        if self.location == "official":
+            return self._official(branch)
+        folder = Path(self.location) / branch
+        if not folder.is_dir():
+            raise SourceUnavailableError(f"BIGDATA_SOURCES is {self.location}, which has no folder {branch!r}.")
+        return folder
+
+    def _sample(self, branch: str) -> Path:
+        sample = importlib.import_module(f"bigdata_assets.{branch}.sample")
+        folder = Path(self.cache) / f"sample-{sample.VERSION}" / branch
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                # Made aside and moved, so that a sample that was cut off in the making is never taken for a whole one.
+                aside = Path(tempfile.mkdtemp(prefix=f".{branch}-", dir=folder.parent))
+                try:
+                    sample.write_sample(aside)
+                    aside.rename(folder)
+                finally:
+                    shutil.rmtree(aside, ignore_errors=True)
+        return folder
+
+    def _official(self, branch: str) -> Path:
+        folder = Path(self.cache) / "official" / branch
+        folder.mkdir(parents=True, exist_ok=True)
+        if branch in OFFICIAL_BY_HAND and not any(folder.iterdir()):
+            raise SourceUnavailableError(OFFICIAL_BY_HAND[branch].format(folder=folder))
+        return folder

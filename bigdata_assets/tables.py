@@ -1,0 +1,166 @@
+"""One declaration per table: its Spark and Arrow schemas, its CREATE TABLE, its constraints and its catalogue entry.
+
+Rows are not read or written here; that is the `delta` IO manager's work.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from pyspark.sql.types import DataType, StructField, StructType
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name (ending in its unit, where it has one), Spark type, meaning, and what its values must obey."""
+
+    name: str
+    type: DataType
+    description: str
+    nullable: bool = False
+    check: str | None = None
+    """SQL condition on each value, kept by Delta as a CHECK constraint: a write that breaks it fails as a whole."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A Delta table; `branch/name` is its asset key and its path below BIGDATA_STORAGE.
+
+    Attributes:
+        partition_column: the column that holds the Dagster partition key, for a partitioned asset.
+        partitioned_files: whether files are kept apart by that column. Not for many small partitions
+            (Kafka batches): there the column is an ordinary one and files are compacted over batches.
+    """
+
+    branch: str
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    partition_column: str | None = None
+    partitioned_files: bool = True
+    checks: Mapping[str, str] = field(default_factory=dict)
+    """Further conditions over several columns, by constraint name."""
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in self.columns]
+        if len(set(names)) != len(names):
+            raise ValueError(f"{self.path}: a column is declared twice in {names}")
+        if self.partition_column and self.partition_column not in names:
+            raise ValueError(f"{self.path}: partition column {self.partition_column!r} is not one of {names}")
+        for name in [self.branch, self.name, *names, *self.checks]:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+                raise ValueError(f"{self.path}: {name!r} is not a lower-case SQL identifier")
+
+    @property
+    def key(self) -> dg.AssetKey:
+        return dg.AssetKey([self.branch, self.name])
+
+    @property
+    def path(self) -> str:
+        return f"{self.branch}/{self.name}"
+
+    @property
+    def column_names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    @cached_property
+    def spark_schema(self) -> StructType:
+        return StructType([StructField(c.name, c.type, c.nullable, {"comment": c.description}) for c in self.columns])
+
+    @cached_property
+    def arrow_schema(self) -> "pa.Schema":
+        """Timestamps are microseconds in UTC, as Delta keeps them."""
+        from pyspark.sql.pandas.types import to_arrow_schema
+
+        return to_arrow_schema(self.spark_schema, timezone="UTC")
+
+    @property
+    def constraints(self) -> dict[str, str]:
+        """CHECK constraints by name."""
+        return {f"{c.name}_valid": c.check for c in self.columns if c.check} | dict(self.checks)
+
+    def create_sql(self, location: str) -> str:
+        """CREATE TABLE IF NOT EXISTS at a location, with types, NOT NULL, CHECKs, comments and partitioning.
+
+        The constraints are set as table properties because CREATE TABLE has no CHECK clause, and adding them
+        afterwards would leave a moment in which a concurrent writer is not checked.
+        """
+        columns = ", ".join(
+            f"`{c.name}` {c.type.simpleString()}{'' if c.nullable else ' NOT NULL'} COMMENT {sql_text(c.description)}"
+            for c in self.columns
+        )
+        properties = "".join(f", 'delta.constraints.{name}' = {sql_text(c)}" for name, c in self.constraints.items())
+        partitioned = f" PARTITIONED BY (`{self.partition_column}`)" if self._files_are_partitioned else ""
+        return (
+            f"CREATE TABLE IF NOT EXISTS delta.{sql_name(location)} ({columns}) USING DELTA{partitioned} "
+            f"COMMENT {sql_text(self.description)} "
+            f"TBLPROPERTIES ('bigdata_assets.table' = {sql_text(self.path)}{properties})"
+        )
+
+    @property
+    def _files_are_partitioned(self) -> bool:
+        return self.partitioned_files and self.partition_column is not None
+
+    def to_dagster(self) -> dg.TableSchema:
+        """The columns as Dagster's catalogue shows them."""
+        return dg.TableSchema(
+            columns=[
+                dg.TableColumn(
+                    c.name,
+                    c.type.simpleString(),
+                    description=c.description,
+                    constraints=dg.TableColumnConstraints(nullable=c.nullable, other=[c.check] if c.check else []),
+                )
+                for c in self.columns
+            ],
+            constraints=dg.TableConstraints(other=list(self.checks.values())),
+        )
+
+    def asset(self, code_version: str, **metadata: str | int | float) -> dict:
+        """What every asset stored in this table says of itself: pass it to `@dg.asset` or `dg.AssetOut`."""
+        return {
+            "description": self.description,
+            "io_manager_key": "delta",
+            "kinds": {"spark", "deltalake"},
+            "code_version": code_version,
+            "metadata": {
+                "dagster/column_schema": self.to_dagster(),
+                "dagster/table_name": self.path,
+                **({"partition_expr": self.partition_column} if self.partition_column else {}),
+                **metadata,
+            },
+        }
+
+    def difference(self, schema: StructType) -> list[str]:
+        """How a frame's or a stored table's columns differ from the declared ones; empty when they fit.
+
+        Order and nullability are left out: columns are matched by name, and Delta itself refuses a null where NOT NULL
+        is declared.
+        """
+        found = {f.name: f.dataType.simpleString() for f in schema.fields}
+        declared = {c.name: c.type.simpleString() for c in self.columns}
+        return [
+            *(f"column `{n}` ({declared[n]}) is missing" for n in declared if n not in found),
+            *(f"column `{n}` ({found[n]}) is not declared" for n in found if n not in declared),
+            *(
+                f"column `{n}` is {found[n]}, declared {declared[n]}"
+                for n in declared
+                if n in found and found[n] != declared[n]
+            ),
+        ]
+
+
+def sql_text(value: str) -> str:
+    """A Spark SQL string literal."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def sql_name(value: str) -> str:
+    """A quoted Spark SQL identifier."""
+    return "`" + value.replace("`", "``") + "`"
