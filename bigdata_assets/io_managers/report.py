@@ -41,12 +41,12 @@ class ReportIOManager(dg.ConfigurableIOManager):
         files |= {PAGE: obj.to_html(pngs).encode(), NUMBERS: json.dumps(numbers, indent=2).encode()}
         folder = UPath(self.storage).joinpath("reports", *parts)
         write_folder(folder, files, marker=NUMBERS)
-        metadata: dict[str, Any] = {name: float(value) for name, value in obj.numbers.items()}
-        metadata["path"] = str(folder)
         base = "/".join([self.url, *(quote(part, safe="") for part in parts)])
+        # In this order in the UI: pictures first.
+        metadata: dict[str, Any] = {"pictures": dg.MetadataValue.md(self._markdown(pngs, base))}
         if self.url:
             metadata["page"] = dg.MetadataValue.url(f"{base}/{PAGE}")
-        metadata["pictures"] = dg.MetadataValue.md(self._markdown(pngs, base))
+        metadata |= {name: float(value) for name, value in obj.numbers.items()} | {"path": str(folder)}
         context.add_output_metadata(metadata)
 
     def load_input(self, context: dg.InputContext) -> list[dict[str, Any]]:

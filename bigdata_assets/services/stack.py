@@ -13,7 +13,15 @@ import dagster as dg
 
 from bigdata_assets.services.reports_server import reports_server
 from bigdata_assets.services.spark_connect import spark_connect
-from bigdata_assets.services.supervisor import Process, ServiceError, Supervisor, free_port, port_is_free, read_state
+from bigdata_assets.services.supervisor import (
+    Process,
+    ServiceError,
+    Supervisor,
+    free_port,
+    port_answers,
+    port_is_free,
+    read_state,
+)
 from bigdata_assets.settings import Settings
 
 IN_PROGRESS = [
@@ -21,6 +29,8 @@ IN_PROGRESS = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+
+DAEMON_HEALTH = '{ instance { daemonHealth { daemonStatus(daemonType: "SENSOR") { healthy } } } }'
 
 
 def engines(settings: Settings) -> Iterator[Process]:
@@ -101,15 +111,15 @@ def user_interface(settings: Settings) -> Iterator[Process]:
         "webserver",
         [*dagster_webserver, "-h", "127.0.0.1", "-p", str(settings.ui_port), "-w", str(workspace)],
         environment=environment,
-        ready=lambda: _graphql_answers(settings.ui_port),
+        ready=lambda: "RepositoryConnection" in graphql(settings.ui_port, "{ repositoriesOrError { __typename } }"),
         port=settings.ui_port,
         port_setting="DAGSTER_WEBSERVER_PORT",
     )
     yield Process(
         "daemon",
-        [*dagster, "daemon", "run", "-w", str(workspace)],
+        [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-w", str(workspace)],
         environment=environment,
-        ready=lambda: True,
+        ready=lambda: '"healthy": true' in graphql(settings.ui_port, DAEMON_HEALTH),
     )
 
 
@@ -129,20 +139,23 @@ def _refuse_busy_ports(processes: list[Process], settings: Settings) -> None:
 def _code_server_answers(port: int) -> bool:
     from dagster._grpc.client import DagsterGrpcClient
 
+    if not port_answers(port):
+        return False
     try:
         return DagsterGrpcClient(host="127.0.0.1", port=port).health_check_query() == "SERVING"
     except Exception:  # noqa: BLE001 -- any failure means: not yet
         return False
 
 
-def _graphql_answers(port: int) -> bool:
-    query = json.dumps({"query": "{ repositoriesOrError { __typename } }"}).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/graphql", query, {"Content-Type": "application/json"})
+def graphql(port: int, query: str) -> str:
+    """The webserver's answer as JSON text; empty while there is none."""
+    body = json.dumps({"query": query}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/graphql", body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 -- a fixed loopback address
-            return "RepositoryConnection" in answer.read().decode()
-    except OSError:
-        return False
+            return json.dumps(json.load(answer))
+    except (OSError, ValueError):
+        return ""
 
 
 def _has_child(pid: int) -> bool:
