@@ -12,11 +12,13 @@ env: $(STAMP)
 $(STAMP): $(INPUTS)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
 	  { echo "Python 3.11 or 3.12 is needed: install one and run make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
-	@command -v java >/dev/null || { echo "Java 17 or newer is needed: on Debian or Ubuntu, apt-get install openjdk-17-jre-headless"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@v=$$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p'); test "$${v:-0}" -ge 17 || \
+	  { echo "Java 17 or newer is needed: on Debian or Ubuntu, apt-get install openjdk-17-jre-headless"; exit 1; }
+	@# One that was cut off in the making may have a python without pip.
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "installing the pinned packages into .venv ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-installer.txt
-	@UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}"; \
+	@UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}}"; \
 	  test -n "$$UV_DEFAULT_INDEX" && export UV_DEFAULT_INDEX || unset UV_DEFAULT_INDEX; \
 	  $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.txt && \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
@@ -45,6 +47,8 @@ lock: env
 	$(BIN)/uv pip compile pyproject.toml --extra dev --python-version 3.11 --universal --generate-hashes \
 	  --no-emit-index-url --no-header --upgrade --output-file requirements.txt
 	grep -A 60 '^uv==' requirements.txt | awk 'NR == 1 || /^ +--hash/ {print; next} {exit}' | sed '$$ s/ \\$$//' > requirements-installer.txt
+	$(MAKE) env
+	$(BIN)/python -m pip check
 
 clean:
 	rm -rf .venv var .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,18 +8,20 @@ from bigdata_assets import settings
 from bigdata_assets.alerts import run_failure_alert
 from bigdata_assets.malicious_urls import definitions as malicious_urls
 from bigdata_assets.models import definitions as models
-from bigdata_assets.runtime import REFRESH, executor, resources
+from bigdata_assets.runtime import REFRESH, process_per_step, resources
 
 BRANCHES = (malicious_urls, models)
 
 
-def build(configuration: settings.Settings, **overrides: Any) -> dg.Definitions:
+def build(
+    configuration: settings.Settings, executor: dg.ExecutorDefinition | None = None, **overrides: Any
+) -> dg.Definitions:
     """All branches with resources for the given settings; `overrides` replaces resources by key, for tests."""
     branches = [branch.definitions(configuration) for branch in BRANCHES]
     tables = [table for branch in BRANCHES for table in branch.TABLES]
     shared = dg.Definitions(
         resources=resources(configuration, tables) | overrides,
-        executor=executor(),
+        executor=executor or process_per_step(),
         sensors=[run_failure_alert(configuration), REFRESH],
     )
     return dg.Definitions.merge(shared, *branches)

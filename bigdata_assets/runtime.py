@@ -45,7 +45,7 @@ def resources(settings: Settings, tables: Iterable[Table]) -> dict[str, Any]:
     }
 
 
-def executor() -> dg.ExecutorDefinition:
+def process_per_step() -> dg.ExecutorDefinition:
     """A process per step, forked from a server that has the imports done; as many at once as steps gain from."""
     return dg.multiprocess_executor.configured(
         {"max_concurrent": 2, "start_method": {"forkserver": {"preload_modules": PRELOADED}}}

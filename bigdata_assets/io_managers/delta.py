@@ -100,7 +100,7 @@ class DeltaIOManager(dg.IOManager):
         except Exception as error:
             if condition_of(error).startswith(REFUSED_ROWS):
                 raise DeltaTableError(
-                    f"{table.path}: rows refused, nothing was written. {_first_line(error)}"
+                    f"{table.path}: rows refused, nothing was written. {_beginning(error)}"
                 ) from error
             raise
         return self._find_commit(table, write_id, before)
@@ -365,5 +365,6 @@ def rust_uri(location: str) -> str:
     return "s3://" + location.removeprefix("s3a://") if location.startswith("s3a://") else location
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).split("\n", 1)[0][:500]
+def _beginning(error: BaseException) -> str:
+    """What an error says before the server's stack trace."""
+    return " ".join(str(error).split("JVM stacktrace")[0].split())[:700]

@@ -32,7 +32,6 @@ IN_PROGRESS = [
 score_landed_file = dg.define_asset_job(
     "score_landed_file",
     selection=dg.AssetSelection.assets(URL_BATCHES.key, QUARANTINED_BATCH_URLS.key, PREDICTIONS.key),
-    partitions_def=LANDED_FILES,
     description="Reads one landed file and scores its URLs.",
 )
 

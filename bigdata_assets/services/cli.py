@@ -23,6 +23,11 @@ def services() -> None:
 def up(foreground: bool) -> None:
     """Start the engines; returns when each has answered a query."""
     settings = settings_module.load()
+    if not settings.spark_is_local:
+        click.echo(f"nothing to start: SPARK_REMOTE is {settings.spark_remote}, which is not on this machine")
+        return
+    if running := read_state(settings.services_dir, "services"):
+        raise click.ClickException(f"the engines are up already, kept by process {running['pid']}")
     if foreground:
         with Supervisor(settings.services_dir, "services") as supervisor:
             for process in stack.engines(settings):
@@ -41,11 +46,10 @@ def up(foreground: bool) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    wanted = {"spark-connect"} if settings.spark_is_local else set()
     while child.poll() is None:
         state = read_state(settings.services_dir, "services")
-        processes = state.get("processes", {})
-        if wanted <= {n for n, p in processes.items() if p["state"] == "ready"} and state["pid"] == child.pid:
+        processes = state.get("processes", {}) if state.get("pid") == child.pid else {}
+        if {"spark-connect"} <= {name for name, process in processes.items() if process["state"] == "ready"}:
             _print_status(processes)
             return
         time.sleep(0.2)

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import re
 import shutil
 import subprocess
 import tempfile
@@ -14,10 +15,11 @@ from xml.sax.saxutils import quoteattr
 from filelock import FileLock
 from tqdm import tqdm
 
-JAVA_NEEDED = (
-    "Java 17 or newer is needed and no `java` is on PATH: install it, on Debian or Ubuntu with "
-    "`apt-get install openjdk-17-jre-headless`, on macOS with `brew install openjdk@17`."
-)
+MINIMUM_JAVA = 17
+
+IVY_SETTINGS = """<ivysettings><settings defaultResolver="central"/><resolvers>
+<ibiblio name="central" m2compatible="true" usepoms="false"/></resolvers></ivysettings>"""
+"""Maven Central, jars alone; someone's own ~/.ivy2/ivysettings.xml, such as one with a mirror, is used in its place."""
 
 
 class JarsError(RuntimeError):
@@ -36,6 +38,25 @@ class Jar:
     @property
     def file_name(self) -> str:
         return f"{self.name}-{self.version}.jar"
+
+
+def require_java() -> None:
+    """Check that Java is there and new enough.
+
+    Raises:
+        JarsError: it is not; the message says what to install.
+    """
+    has = "there is no `java` on PATH"
+    if java := shutil.which("java"):
+        answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+        version = re.search(r'version "(\d+)', answer.stderr)
+        if version and int(version[1]) >= MINIMUM_JAVA:
+            return
+        has = f"{java} is {version[1] if version else 'of no known version'}"
+    raise JarsError(
+        f"Java {MINIMUM_JAVA} or newer is needed, and {has}: install openjdk-17-jre-headless (Debian, Ubuntu: apt-get "
+        "install openjdk-17-jre-headless; macOS: brew install openjdk@17)."
+    )
 
 
 def pinned() -> dict[str, list[Jar]]:
@@ -68,14 +89,17 @@ def _fetch_with_ivy(jars: list[Jar], folder: Path, engine: str) -> None:
 
     A cache of its own, thrown away after: Ivy trusts what its shared cache holds, a cut-off download too.
     """
+    require_java()
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as aside:
         work = Path(aside)
         (work / "ivy.xml").write_text(_ivy_xml(jars))
+        settings = Path.home() / ".ivy2" / "ivysettings.xml"
+        if not settings.is_file():
+            settings = work / "ivysettings.xml"
+            settings.write_text(IVY_SETTINGS)
         command = ["java", f"-Divy.default.ivy.user.dir={work}", "-jar", str(_ivy_jar())]
-        command += ["-ivy", str(work / "ivy.xml"), "-cache", str(work / "cache")]
+        command += ["-ivy", str(work / "ivy.xml"), "-settings", str(settings), "-cache", str(work / "cache")]
         command += ["-retrieve", f"{work}/lib/[artifact]-[revision].[ext]"]
-        if shutil.which("java") is None:
-            raise JarsError(JAVA_NEEDED)
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         for jar in tqdm(jars, desc=f"checking jars for {engine}", unit="jar"):
             fetched = work / "lib" / jar.file_name

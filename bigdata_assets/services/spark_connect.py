@@ -21,6 +21,8 @@ CONFIGURATION = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.ui.enabled": "false",
+    # Python workers inherit the server's environment; this starts them without the token.
+    "spark.python.daemon.module": "bigdata_assets.services.python_workers",
     "spark.sql.session.timeZone": "UTC",
     # The defaults of 200 and 50 make tiny tables slow.
     "spark.sql.shuffle.partitions": "4",
@@ -51,8 +53,7 @@ def token(settings: Settings) -> str:
 
 def spark_connect(settings: Settings) -> Process:
     """The server as a process to keep up; its jars are fetched here."""
-    if shutil.which("java") is None:
-        raise jars.JarsError(jars.JAVA_NEEDED)
+    jars.require_java()
     folder = settings.services_dir / "spark"
     scratch = folder / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)  # what a killed server left: shuffle files, artifacts
@@ -67,7 +68,7 @@ def spark_connect(settings: Settings) -> Process:
         "spark.connect.grpc.binding.port": str(settings.spark_port),
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
         "spark.local.dir": str(scratch),
-        "spark.driver.extraJavaOptions": f"{java_options} -Dderby.system.home={scratch}",
+        "spark.driver.extraJavaOptions": f'{java_options} -Dderby.system.home="{scratch}"',
     }
     command = [str(_spark_home() / "bin" / "spark-submit")]
     command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "--name", "bigdata_assets"]

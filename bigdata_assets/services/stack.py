@@ -1,5 +1,6 @@
 """All of it on one machine, as `make run` has it: engines, first materialisation, reports, Dagster's UI and daemon."""
 
+import contextlib
 import json
 import shutil
 import sys
@@ -78,13 +79,28 @@ def prepare_dagster_home(settings: Settings, *, end_runs: bool = True) -> None:
 
 
 def end_unfinished_runs(settings: Settings, why: str) -> None:
-    """Mark runs as failed that no process works on any more: without it they would stay STARTED for ever.
+    """Mark runs as failed or cancelled that no process works on any more: they would stay STARTED for ever.
 
-    Only called while the supervisor holds its lock and none of its processes lives.
+    Only called while none of the supervisor's processes lives; a `bigdata-assets materialize` beside it may.
     """
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS)):
-            instance.report_run_failed(run, f"Marked as failed: {why}.")
+            if _is_worked_on(instance, run.run_id):
+                continue
+            if run.status == dg.DagsterRunStatus.CANCELING:
+                instance.report_run_canceled(run, f"Marked as cancelled: {why}.")
+            else:
+                instance.report_run_failed(run, f"Marked as failed: {why}.")
+
+
+def _is_worked_on(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether the process that the run's own events name is a `bigdata-assets materialize` that lives (Linux)."""
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+        pid = entry.get_dagster_event().engine_event_data.metadata.get("pid")
+        with contextlib.suppress(OSError):
+            if pid and b"\0materialize\0" in Path(f"/proc/{pid.value}/cmdline").read_bytes():
+                return True
+    return False
 
 
 def user_interface(settings: Settings) -> Iterator[Process]:

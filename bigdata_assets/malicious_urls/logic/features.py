@@ -143,6 +143,8 @@ class HashedWords(TransformerMixin, BaseEstimator):
 
     def transform(self, X: Sequence[str]) -> sparse.csr_matrix:  # noqa: N803
         texts = [normalise(url, strip_scheme=self.strip_scheme) for url in X]
+        if not texts:
+            return sparse.csr_matrix((0, 1 << self.n_bits))
         hasher = HashingVectorizer(
             token_pattern=r"[^\W_]+",  # noqa: S106 -- no password
             ngram_range=(1, 2),

@@ -1,0 +1,194 @@
+"""Fixtures of all tests: settings of the session, its real Spark Connect server, and a check that nothing is left."""
+
+import contextlib
+import gc
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from bigdata_assets import settings as settings_module
+from bigdata_assets.resources.spark import SparkResource
+from bigdata_assets.services.supervisor import free_port, read_state
+from bigdata_assets.settings import Settings
+
+
+def wait_for(condition: Callable[[], Any], within_s: float, what: str) -> Any:
+    """The condition's value as soon as it is true; the test fails when that takes too long."""
+    deadline = time.monotonic() + within_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        time.sleep(0.05)
+    return value
+
+
+class Engines:
+    """The local engines as a user has them: by the command line, in a process of their own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def command(self, *arguments: str, timeout_s: float = 180, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `bigdata-assets` with these settings."""
+        return subprocess.run(
+            [sys.executable, "-m", "bigdata_assets.cli", *arguments],
+            env={**os.environ, **self.settings.environment(), **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return read_state(self.settings.services_dir, "services")
+
+    def ensure_up(self) -> None:
+        """Start the engines where an earlier test has ended them, and wait for one that is being restarted."""
+        if not self.state:
+            result = self.command("services", "up")
+            assert result.returncode == 0, result.stderr
+        wait_for(self.ready, 120, "engines ready")
+
+    def ready(self) -> bool:
+        return bool(self.state) and all(process["state"] == "ready" for process in self.state["processes"].values())
+
+    def pid(self, name: str) -> int:
+        return int(self.state["processes"][name]["pid"])
+
+    def processes(self) -> list[psutil.Process]:
+        """The supervisor and all below it."""
+        if not (state := self.state):
+            return []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            supervisor = psutil.Process(state["pid"])
+            return [supervisor, *supervisor.children(recursive=True)]
+        return []
+
+    def strays(self) -> list[psutil.Process]:
+        """Processes with these settings that belong neither to the engines nor to this test session."""
+        known = {process.pid for process in self.processes()} | {os.getpid()}
+        known |= {process.pid for process in psutil.Process().children(recursive=True)}
+        return [process for process in psutil.process_iter() if process.pid not in known and self._is_ours(process)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get("BIGDATA_SERVICES") == str(self.settings.services_dir)
+        except psutil.Error:
+            return False
+
+
+def kill_9(pid: int) -> None:
+    """End a process as the kernel would when memory is short, and wait until it is gone."""
+    process = psutil.Process(pid)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not alive([process]), 10, f"{pid} is gone")
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run; a zombie does not, and where init reaps no orphans it stays one."""
+    left = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                left.append(process)
+    return left
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Settings of the session: free ports, and folders whose names have a space and a letter beyond ASCII."""
+    given = settings_module.load()
+    folder = tmp_path_factory.mktemp("Straße nach Süden")
+    session = Settings(
+        BIGDATA_SOURCES=given.sources,
+        BIGDATA_STORAGE=str(folder / "storage"),
+        DAGSTER_HOME=folder / "dagster",
+        BIGDATA_SERVICES=folder / "services",
+        BIGDATA_JARS=given.jars_dir,  # the jars of `make env`: not fetched again for every session
+        SPARK_REMOTE=f"sc://localhost:{free_port()}",
+        BIGDATA_REPORTS_URL=f"http://127.0.0.1:{free_port()}",
+        DAGSTER_WEBSERVER_PORT=free_port(),
+    )
+    session.dagster_home.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("SPARK_CONNECT_AUTHENTICATE_TOKEN", raising=False)
+        for name, value in session.environment().items():
+            patch.setenv(name, value)
+        yield session
+
+
+@pytest.fixture(scope="session")
+def _engines(settings: Settings) -> Iterator[Engines]:
+    if shutil.which("java") is None and not os.environ.get("CI"):
+        pytest.skip("there is no Java")
+    engines = Engines(settings)
+    yield engines
+    engines.command("services", "down")
+    assert not engines.strays(), "`services down` left processes"
+
+
+@pytest.fixture
+def engines(_engines: Engines) -> Engines:
+    """The session's engines, up and ready, whatever the test before did to them."""
+    _engines.ensure_up()
+    return _engines
+
+
+@pytest.fixture
+def spark_server(engines: Engines) -> Settings:
+    """The settings of a running Spark Connect server, one for the whole session."""
+    return engines.settings
+
+
+@pytest.fixture
+def spark(spark_server: Settings) -> Iterator[Any]:
+    """A Spark session of this test alone."""
+    resource = SparkResource(remote=spark_server.spark_remote)
+    yield resource.spark_session
+    resource.stop()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a process or an open Spark session behind; the session's engines may stay."""
+    before = set(_children())
+    sessions_before = {id(session) for session in _open_sessions()}
+    yield
+    _, left = psutil.wait_procs([child for child in _children() if child not in before], timeout=5)
+    assert not left, f"the test left processes: {[_described(process) for process in left]}"
+    if "_engines" in request.fixturenames:
+        engines = request.getfixturevalue("_engines")
+        psutil.wait_procs(engines.strays(), timeout=5)
+        assert not (left := engines.strays()), f"the test left processes: {[_described(process) for process in left]}"
+    assert not [s for s in _open_sessions() if id(s) not in sessions_before], "the test left a Spark session open"
+
+
+def _children() -> list[psutil.Process]:
+    """This process's children, but for multiprocessing's own tracker, which lives as long as the process."""
+    return [child for child in psutil.Process().children(recursive=True) if "resource_tracker" not in _described(child)]
+
+
+def _described(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return f"{process.pid} {' '.join(process.cmdline())[:120]}"
+    return f"{process.pid}"
+
+
+def _open_sessions() -> list[Any]:
+    module = sys.modules.get("pyspark.sql.connect.session")
+    if module is None:
+        return []
+    return [item for item in gc.get_objects() if type(item) is module.SparkSession and not item.is_stopped]
+
+
+def log_files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and ".log" in path.name]

@@ -1,0 +1,105 @@
+"""Projects of a test's own on the session's Spark server."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from bigdata_assets import definitions
+from bigdata_assets.settings import PROJECT_ROOT, Settings
+from bigdata_assets_tests.conftest import Engines
+
+REAL_DATA = PROJECT_ROOT.parent / "shared" / "data"
+BATCH_ASSETS = ("url_batches", "quarantined_batch_urls", "predictions")
+
+
+class Project:
+    """Storage, Dagster instance and landing folder below a folder."""
+
+    def __init__(self, folder: Path, server: Settings, sources: str = "sample") -> None:
+        home = folder / "dagster"
+        home.mkdir(parents=True)
+        shutil.copy(PROJECT_ROOT / "bigdata_assets/services/templates/dagster.yaml", home)
+        self.settings = server.model_copy(
+            update={"storage": str(folder / "storage"), "dagster_home": home, "sources": sources}
+        )
+        self.landing = folder / "storage" / "landing" / "urls"
+        self.landing.mkdir(parents=True)
+        self.defs = definitions.build(self.settings, executor=dg.in_process_executor)
+
+    def instance(self) -> dg.DagsterInstance:
+        return dg.DagsterInstance.from_config(str(self.settings.dagster_home))
+
+    def run(self, assets: tuple[str, ...], *partitions: str, config: Any = None, raise_on_error: bool = True) -> Any:
+        """Materialise assets of the URL branch in this process; all the partitions in one run."""
+        tags = {}
+        if partitions:
+            first, last = partitions[0], partitions[-1]
+            tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        with self.instance() as instance:
+            instance.add_dynamic_partitions("landed_url_files", list(partitions))
+            return self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
+                instance=instance,
+                asset_selection=[dg.AssetKey(["malicious_urls", asset]) for asset in assets],
+                tags=tags,
+                raise_on_error=raise_on_error,
+                run_config=config,
+            )
+
+    def cli(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start the `bigdata-assets` command on this project."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "bigdata_assets.cli", *arguments],
+            env={**os.environ, **self.settings.environment()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def table(self, name: str, *without: str) -> pd.DataFrame:
+        """A table's rows, ordered by all columns but those left out."""
+        from deltalake import DeltaTable
+
+        frame = DeltaTable(f"{self.settings.storage}/malicious_urls/{name}").to_pyarrow_table().to_pandas()
+        frame = frame.drop(columns=list(without))
+        return frame.sort_values(list(frame.columns), ignore_index=True)
+
+    def use_model_of(self, other: "Project") -> None:
+        """Take over labelled URLs and classifier."""
+        for name in ("labelled_urls", "quarantined_urls", "url_classifier"):
+            source = Path(other.settings.storage) / "malicious_urls" / name
+            shutil.copytree(source, Path(self.settings.storage) / "malicious_urls" / name)
+
+    def land(self, name: str, urls: list[str]) -> str:
+        """Put a file of URLs into the landing folder."""
+        (self.landing / name).write_text("url\n" + "\n".join(urls) + "\n")
+        return name
+
+
+@pytest.fixture
+def empty_project(spark_server: Settings, tmp_path: Path) -> Project:
+    """A project without anything."""
+    return Project(tmp_path / "ein Projekt é", spark_server)
+
+
+@pytest.fixture(scope="session")
+def _trained(_engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    _engines.ensure_up()
+    project = Project(tmp_path_factory.mktemp("trained"), _engines.settings)
+    config = {"ops": {"malicious_urls__url_classifier": {"config": {"family": "lightgbm"}}}}
+    project.run(("labelled_urls", "quarantined_urls", "url_classifier"), config=config)
+    return project
+
+
+@pytest.fixture
+def project(empty_project: Project, _trained: Project) -> Iterator[Project]:
+    """A project with labelled URLs of the sample and a small classifier, and no batch."""
+    empty_project.use_model_of(_trained)
+    return empty_project

@@ -1,0 +1,376 @@
+"""The Delta IO manager on a real Spark Connect server."""
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import DataFrame
+from pyspark.sql import types as T
+
+from bigdata_assets.checks import schema_check
+from bigdata_assets.io_managers import delta
+from bigdata_assets.io_managers.delta import DeltaIOManager, DeltaTableError, delta_io_manager
+from bigdata_assets.resources.spark import SparkResource, SparkUnreachableError
+from bigdata_assets.services.supervisor import free_port
+from bigdata_assets.settings import Settings
+from bigdata_assets.tables import Column, Table
+from bigdata_assets_tests.conftest import Engines, kill_9, wait_for
+
+pytestmark = pytest.mark.integration
+
+PARTS = dg.DynamicPartitionsDefinition(name="parts")
+ROWS = Table(
+    "toy",
+    "rows",
+    "O'Brien's `rows`.",
+    (
+        Column("part", T.StringType(), "The partition's key."),
+        Column("n", T.LongType(), "It's a count.", check="n >= 0"),
+        Column("text", T.StringType(), "Any text.", nullable=True),
+    ),
+    partition_column="part",
+)
+LOOSE = Table("toy", "loose", "The same, files not kept apart.", ROWS.columns, "part", partitioned_files=False)
+TYPES = (
+    *(T.StringType(), T.BinaryType(), T.BooleanType(), T.IntegerType(), T.LongType(), T.ShortType(), T.FloatType()),
+    *(T.DoubleType(), T.DateType(), T.TimestampType(), T.DecimalType(12, 3), T.ArrayType(T.FloatType())),
+    T.StructType([T.StructField("a", T.LongType()), T.StructField("b", T.StringType())]),
+    T.MapType(T.StringType(), T.DoubleType()),
+)
+EVERY_TYPE = Table(
+    "toy",
+    "every_type",
+    "One column of each type that a table may have.",
+    tuple(Column(f"c_{type_.typeName()}", type_, "A value.", nullable=True) for type_ in TYPES),
+)
+VALUES: dict[str, Any] = {
+    "c_string": "naïve «text» \n, \"quoted\" 'and' `more` \\ 🐈",
+    "c_binary": b"\x00\xff",
+    "c_boolean": True,
+    "c_integer": -(2**31),
+    "c_long": 2**63 - 1,
+    "c_short": -5,
+    "c_float": 0.5,
+    "c_double": 1e-300,
+    "c_date": date(1999, 12, 31),
+    "c_timestamp": datetime(2026, 3, 29, 1, 30, 0, 123456, UTC),
+    "c_decimal": Decimal("123456789.125"),
+    "c_array": [0.5, -1.0],
+    "c_struct": {"a": 1, "b": "x"},
+    "c_map": [("k", 2.5)],
+}
+
+
+@pytest.fixture
+def resource(spark_server: Settings) -> Iterator[SparkResource]:
+    resource = SparkResource(remote=spark_server.spark_remote)
+    yield resource
+    resource.stop()
+
+
+@pytest.fixture
+def manager(resource: SparkResource, tmp_path: Path) -> DeltaIOManager:
+    return DeltaIOManager(str(tmp_path / "store é"), resource, [ROWS, LOOSE, EVERY_TYPE])
+
+
+def frame(part: str, *numbers: int, text: str | None = None) -> pd.DataFrame:
+    return pd.DataFrame({"part": part, "n": list(numbers), "text": text})
+
+
+def stored(manager: DeltaIOManager, table: Table = ROWS) -> list[tuple[str, int]]:
+    rows = manager.stored(table).to_pyarrow_table().to_pylist()
+    return sorted((row["part"], row["n"]) for row in rows)
+
+
+class TestWriting:
+    @pytest.mark.parametrize("kind", ["spark", "pandas", "arrow"])
+    def test_every_type_comes_back_as_it_was(self, manager: DeltaIOManager, kind: str) -> None:
+        rows = pa.Table.from_pylist([VALUES, dict.fromkeys(VALUES)], schema=EVERY_TYPE.arrow_schema)
+        given = {
+            "spark": lambda: manager.spark.createDataFrame(rows, EVERY_TYPE.spark_schema),
+            "pandas": lambda: rows.to_pandas(types_mapper=pd.ArrowDtype),
+            "arrow": lambda: rows,
+        }[kind]()
+        version, _ = manager.write(EVERY_TYPE, given, None, "run")
+        back = manager._read_arrow(EVERY_TYPE, version, None)
+        assert back.schema == EVERY_TYPE.arrow_schema
+        assert back.sort_by("c_string").to_pylist() == rows.sort_by("c_string").to_pylist()
+        (through_spark,) = manager.read(EVERY_TYPE).where("c_string IS NOT NULL").toArrow().to_pylist()
+        assert {name: through_spark[name] for name in VALUES} == VALUES
+
+    def test_a_partition_is_replaced_and_the_others_stay(self, manager: DeltaIOManager) -> None:
+        manager.write(ROWS, pd.concat([frame("a", 1, 2), frame("b", 3)]), ["a", "b"], "run")
+        manager.write(ROWS, frame("a", 9), ["a"], "run")
+        assert stored(manager) == [("a", 9), ("b", 3)]
+        manager.write(ROWS, frame("a", 9), ["a"], "run")
+        assert stored(manager) == [("a", 9), ("b", 3)]
+
+    def test_no_rows_empty_a_partition(self, manager: DeltaIOManager) -> None:
+        manager.write(ROWS, pd.concat([frame("a", 1), frame("b", 3)]), ["a", "b"], "run")
+        manager.write(ROWS, frame("a"), ["a"], "run")
+        assert stored(manager) == [("b", 3)]
+        # Nothing to remove and nothing to add: Delta makes no commit of it.
+        assert manager.write(ROWS, frame("a"), ["a"], "run") == (2, {})
+
+    @pytest.mark.parametrize("key", ["it's", 'a"b', "a`b", "a\\b", "a,b", "a=b/c d", "ä ☃", "%2F", "__x", "null"])
+    def test_any_partition_key_works(self, manager: DeltaIOManager, key: str) -> None:
+        manager.write(ROWS, pd.concat([frame(key, 1), frame("other", 2)]), [key, "other"], "run")
+        manager.write(ROWS, frame(key, 3), [key], "run")
+        assert stored(manager) == sorted([(key, 3), ("other", 2)])
+        assert manager.read(ROWS, [key]).count() == 1
+        assert manager._read_arrow(ROWS, manager.version(ROWS), [key]).num_rows == 1
+
+    def test_a_row_of_another_partition_is_refused_and_nothing_is_written(self, manager: DeltaIOManager) -> None:
+        manager.write(ROWS, frame("a", 1), ["a"], "run")
+        with pytest.raises(DeltaTableError, match="rows refused, nothing was written"):
+            manager.write(ROWS, pd.concat([frame("a", 2), frame("b", 3)]), ["a"], "run")
+        assert stored(manager) == [("a", 1)]
+
+    def test_a_constraint_holds(self, manager: DeltaIOManager) -> None:
+        with pytest.raises(DeltaTableError, match=r"toy/rows: rows refused, nothing was written.*constraint"):
+            manager.write(ROWS, frame("a", 1, -1), ["a"], "run")
+        assert stored(manager) == []
+
+    def test_a_null_where_none_may_be_is_refused(self, manager: DeltaIOManager) -> None:
+        bad = pd.DataFrame({"part": ["a"], "n": pd.array([None], "Int64"), "text": ["x"]})
+        with pytest.raises(DeltaTableError, match=r"refused.*n"):
+            manager.write(ROWS, bad, ["a"], "run")
+
+    def test_wrong_columns_and_types_are_named_before_anything_is_written(self, manager: DeltaIOManager) -> None:
+        good = manager.spark.createDataFrame([("a", 1, "x")], ROWS.spark_schema)
+        with pytest.raises(DeltaTableError, match=r"column `text` .string. is missing"):
+            manager.write(ROWS, good.drop("text"), ["a"], "run")
+        with pytest.raises(DeltaTableError, match=r"column `more` .int. is not declared"):
+            manager.write(ROWS, good.selectExpr("*", "1 AS more"), ["a"], "run")
+        with pytest.raises(DeltaTableError, match="column `n` is string, declared bigint"):
+            manager.write(ROWS, good.withColumn("n", good["n"].cast("string")), ["a"], "run")
+        with pytest.raises(DeltaTableError, match=r"undeclared ones .'more'"):
+            manager.write(ROWS, frame("a", 1).assign(more=1), ["a"], "run")
+        with pytest.raises(DeltaTableError, match="cannot be stored as declared"):
+            manager.write(ROWS, frame("a", 1).assign(n="many"), ["a"], "run")
+        with pytest.raises(DeltaTableError, match="not list"):
+            manager.write(ROWS, [1], ["a"], "run")  # type: ignore[arg-type]
+        with pytest.raises(DeltaTableError, match="holds nothing yet"):
+            manager.version(ROWS)
+
+    def test_a_table_that_was_declared_otherwise_is_not_written_to(self, manager: DeltaIOManager) -> None:
+        manager.write(ROWS, frame("a", 1), ["a"], "run")
+        changed = Table("toy", "rows", "Rows.", (*ROWS.columns, Column("more", T.LongType(), "More.", True)), "part")
+        with pytest.raises(DeltaTableError, match=r"other columns than tables.py declares: column `more`"):
+            manager.write(changed, frame("a", 1).assign(more=2), ["a"], "run")
+        assert stored(manager) == [("a", 1)]
+
+    def test_the_declaration_is_in_the_table(self, manager: DeltaIOManager) -> None:
+        manager.create(ROWS)
+        metadata = manager.stored(ROWS).metadata()
+        assert metadata.description == "O'Brien's `rows`."
+        assert metadata.partition_columns == ["part"]
+        assert metadata.configuration["delta.constraints.n_valid"] == "n >= 0"
+        assert manager.stored_schema(ROWS)["n"].metadata["comment"] == "It's a count."
+        assert not manager.stored_schema(ROWS)["n"].nullable
+
+
+class TestConcurrency:
+    @staticmethod
+    def _write_at_once(
+        settings: Settings, storage: str, jobs: list[tuple[Table, pd.DataFrame, str]]
+    ) -> list[Exception]:
+        """Each job from a session and a thread of its own, all at the same moment."""
+        barrier, errors = threading.Barrier(len(jobs)), []
+
+        def write(table: Table, rows: pd.DataFrame, key: str) -> None:
+            resource = SparkResource(remote=settings.spark_remote)
+            try:
+                writer = DeltaIOManager(storage, resource, [table])
+                _ = writer.spark
+                barrier.wait(60)
+                writer.write(table, rows, [key], "run")
+            except Exception as error:  # noqa: BLE001
+                errors.append(error)
+            finally:
+                resource.stop()
+
+        threads = [threading.Thread(target=write, args=job) for job in jobs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(180)
+        return errors
+
+    def test_first_writers_of_one_table_lose_nothing(self, spark_server: Settings, manager: DeltaIOManager) -> None:
+        jobs = [(ROWS, frame(f"p{i}", i), f"p{i}") for i in range(5)]
+        assert self._write_at_once(spark_server, manager.storage, jobs) == []
+        assert stored(manager) == [(f"p{i}", i) for i in range(5)]
+
+    def test_two_writers_of_one_partition_leave_the_rows_of_one(
+        self, spark_server: Settings, manager: DeltaIOManager
+    ) -> None:
+        manager.create(LOOSE)
+        jobs = [(LOOSE, frame("a", *range(10 * i, 10 * i + 5)), "a") for i in range(4)]
+        assert self._write_at_once(spark_server, manager.storage, jobs) == []
+        rows = stored(manager, LOOSE)
+        assert rows in [[("a", n) for n in range(10 * i, 10 * i + 5)] for i in range(4)]
+
+    def test_a_conflict_that_does_not_end_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(delta, "MAX_ATTEMPTS", 2)
+
+        def conflicting() -> None:
+            raise RuntimeError("[DELTA_CONCURRENT_APPEND.WITHOUT_HINT] files were added")
+
+        with pytest.raises(DeltaTableError, match="another writer changed the same rows 2 times"):
+            delta._with_retry(conflicting, "toy/rows")
+
+    def test_another_error_is_not_tried_again(self) -> None:
+        tried = []
+
+        def failing() -> None:
+            tried.append(1)
+            raise RuntimeError("[TABLE_OR_VIEW_NOT_FOUND] no")
+
+        with pytest.raises(RuntimeError, match="NOT_FOUND"):
+            delta._with_retry(failing, "toy/rows")
+        assert tried == [1]
+
+
+class TestKilled:
+    def test_a_writer_killed_between_data_and_log_leaves_the_old_rows(
+        self, engines: Engines, manager: DeltaIOManager, resource: SparkResource
+    ) -> None:
+        manager.write(ROWS, frame("a", 1, 2), ["a"], "run")
+        folder = Path(manager.location(ROWS))
+        before = set(folder.rglob("*.parquet"))
+
+        def slow(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            import time
+
+            for batch in batches:
+                for value in batch.column(0).to_pylist():
+                    if value:
+                        time.sleep(600)  # a task that never ends: the commit cannot come before the kill
+                    yield pa.record_batch([["a"], pa.array([100 + value]), ["x"]], names=["part", "n", "text"])
+
+        rows = manager.spark.range(0, 2, 1, 2).mapInArrow(slow, "part string, n bigint, text string")
+        errors: list[Exception] = []
+
+        def write() -> None:
+            try:
+                manager.write(ROWS, rows, ["a"], "run")
+            except Exception as error:  # noqa: BLE001
+                errors.append(error)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        wait_for(lambda: set(folder.rglob("*.parquet")) - before, 60, "a data file without a commit")
+        old = engines.pid("spark-connect")
+        kill_9(old)
+        wait_for(lambda: engines.pid("spark-connect") != old and engines.ready(), 120, "the server is back")
+        thread.join(240)
+        assert errors
+        assert stored(manager) == [("a", 1), ("a", 2)]
+        resource.stop()
+        manager.write(ROWS, frame("a", 7), ["a"], "run")
+        assert stored(manager) == [("a", 7)]
+
+    def test_a_server_that_is_not_there_is_named_at_once(self) -> None:
+        with pytest.raises(SparkUnreachableError, match="bigdata-assets services up"):
+            _ = SparkResource(remote=f"sc://localhost:{free_port()}").spark_session
+
+
+@dg.asset(key=ROWS.key, **ROWS.asset("1"), partitions_def=PARTS, backfill_policy=dg.BackfillPolicy.single_run())
+def rows(context: dg.AssetExecutionContext) -> pd.DataFrame:
+    return pd.concat([frame(key, *range(len(key))) for key in context.partition_keys])
+
+
+@dg.asset(key=LOOSE.key, **LOOSE.asset("1"), partitions_def=PARTS, backfill_policy=dg.BackfillPolicy.single_run())
+def loose(rows: DataFrame) -> DataFrame:
+    return rows
+
+
+SUM = Table(
+    "toy", "total", "The sum.", (Column("n", T.LongType(), "The sum."), Column("parts", T.LongType(), "Count."))
+)
+OLD = Table("toy", "old", "The first version.", (Column("n", T.LongType(), "The sum."),))
+
+
+@dg.asset(key=SUM.key, **SUM.asset("1"))
+def total(rows: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"n": [rows["n"].sum()], "parts": [rows["part"].nunique()]})
+
+
+@dg.asset(key=OLD.key, **OLD.asset("1"), ins={"rows": dg.AssetIn(metadata={"delta_version": 1})})
+def old(rows: pa.Table) -> pd.DataFrame:
+    return pd.DataFrame({"n": [sum(rows["n"].to_pylist())]})
+
+
+class TestInDagster:
+    TABLES = (ROWS, LOOSE, SUM, OLD)
+
+    def _run(
+        self, settings: Settings, storage: Path, instance: dg.DagsterInstance, assets: list[Any], *keys: str
+    ) -> Any:
+        tags = (
+            {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
+            if keys
+            else {}
+        )
+        resources = {
+            "spark": SparkResource(remote=settings.spark_remote),
+            "delta": delta_io_manager(self.TABLES).configured({"storage": str(storage)}),
+        }
+        everything = [rows, loose, total, old, schema_check(ROWS)]
+        return dg.materialize(everything, selection=assets, instance=instance, resources=resources, tags=tags)
+
+    @pytest.fixture
+    def instance(self, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+        with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+            instance.add_dynamic_partitions("parts", ["a", "bb", "c'c", "dddd"])
+            yield instance
+
+    def test_a_range_reports_each_partitions_own_rows_and_both_ways_of_the_run(
+        self, spark_server: Settings, instance: dg.DagsterInstance, tmp_path: Path
+    ) -> None:
+        result = self._run(spark_server, tmp_path / "s", instance, [rows, loose], "a", "dddd")
+        for name in ("rows", "loose"):
+            events = result.asset_materializations_for_node(f"toy__{name}")
+            counts = {event.partition: event.metadata["dagster/row_count"].value for event in events}
+            assert counts == {"a": 1, "bb": 2, "c'c": 3, "dddd": 4}
+            previews = {event.partition: len(event.metadata["preview"].records) for event in events}
+            assert previews == counts
+            (newest, *_) = DeltaTable(tmp_path / "s" / "toy" / name).history(1)
+            assert json.loads(newest["userMetadata"])["run_id"] == result.run_id
+            assert {event.metadata["delta_version"].value for event in events} == {newest["version"]}
+
+    def test_downstream_reads_its_partitions_all_mapped_ones_or_a_named_version(
+        self, spark_server: Settings, instance: dg.DagsterInstance, tmp_path: Path
+    ) -> None:
+        def only(asset: str) -> dict[str, Any]:
+            return DeltaTable(tmp_path / "s" / "toy" / asset).to_pyarrow_table().to_pylist()
+
+        self._run(spark_server, tmp_path / "s", instance, [rows], "a", "bb")
+        self._run(spark_server, tmp_path / "s", instance, [rows], "c'c", "dddd")
+        self._run(spark_server, tmp_path / "s", instance, [loose], "bb")
+        assert {row["part"] for row in only("loose")} == {"bb"}
+        self._run(spark_server, tmp_path / "s", instance, [total, old])
+        assert only("total") == [{"n": 0 + 1 + 3 + 6, "parts": 4}]
+        assert only("old") == [{"n": 0 + 1}]
+        instance.delete_dynamic_partition("parts", "dddd")
+        self._run(spark_server, tmp_path / "s", instance, [total])
+        assert only("total") == [{"n": 0 + 1 + 3, "parts": 3}]
+
+    def test_the_schema_check_finds_what_others_did_to_a_table(
+        self, spark_server: Settings, instance: dg.DagsterInstance, tmp_path: Path, spark: Any
+    ) -> None:
+        result = self._run(spark_server, tmp_path / "s", instance, [rows], "a", "bb")
+        assert [evaluation.passed for evaluation in result.get_asset_check_evaluations()] == [True]
+        spark.sql(f"ALTER TABLE delta.`{tmp_path / 's' / 'toy' / 'rows'}` DROP CONSTRAINT n_valid").collect()
+        result = self._run(spark_server, tmp_path / "s", instance, [rows], "a", "bb")
+        assert [evaluation.passed for evaluation in result.get_asset_check_evaluations()] == [False]

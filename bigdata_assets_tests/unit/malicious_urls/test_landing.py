@@ -1,0 +1,134 @@
+import os
+import time
+
+import dagster as dg
+import pytest
+
+from bigdata_assets import settings as settings_module
+from bigdata_assets.malicious_urls import sensors
+from bigdata_assets.malicious_urls.asset_checks import total_variation
+from bigdata_assets.malicious_urls.partitions import (
+    LANDED_FILES,
+    LandedFile,
+    complete_files,
+    landed_files,
+    landing_folder,
+)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return settings_module.load({"BIGDATA_STORAGE": str(tmp_path), "BIGDATA_SOURCES": str(tmp_path)})
+
+
+@pytest.fixture
+def folder(settings):
+    folder = landing_folder(settings.storage)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def land(folder, name, content=b"url\na.com\n", age_s=60):
+    path = folder / name
+    path.write_bytes(content)
+    os.utime(path, (time.time() - age_s,) * 2)
+    return path
+
+
+@pytest.mark.parametrize("name", [".a.csv", "_a.csv", "a.csv.tmp", "a.csv.part", "a.csv.crdownload", "a.csv~"])
+def test_unfinished_names_are_passed_over(folder, name):
+    land(folder, name)
+    assert landed_files(folder) == ([], [])
+
+
+@pytest.mark.parametrize("name", ["a b.csv", "a,b.csv", "a.txt", "a...csv", "é.csv", "a'b.csv", "x" * 200 + ".csv"])
+def test_names_that_cannot_be_a_partition_are_told(folder, name):
+    land(folder, name)
+    assert landed_files(folder) == ([], [name])
+
+
+def test_a_file_is_complete_when_two_listings_agree_and_it_has_been_quiet():
+    file = LandedFile("a.csv", 10, 1_000_000_000_000)
+    seen = {"a.csv": file.fingerprint}
+    assert complete_files([file], seen, now_s=1020, settle_s=10) == [file]
+    assert complete_files([file], seen, now_s=1005, settle_s=10) == []
+    assert complete_files([file], {}, now_s=1020, settle_s=10) == []
+    assert complete_files([file], {"a.csv": "9-1000000000000"}, now_s=1020, settle_s=10) == []
+
+
+def tick(sensor, instance, cursor=None):
+    context = dg.build_sensor_context(instance=instance, cursor=cursor)
+    return sensor(context), context.cursor
+
+
+def test_a_new_file_is_asked_for_at_the_second_tick_and_never_again(settings, folder):
+    sensor = sensors.landing_sensor(settings)
+    land(folder, "a.csv")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result, cursor = tick(sensor, instance)
+        assert isinstance(result, dg.SkipReason)
+        result, cursor = tick(sensor, instance, cursor)
+        (request,) = result.run_requests
+        assert request.partition_key == "a.csv"
+        assert result.dynamic_partitions_requests[0].partition_keys == ["a.csv"]
+        _a_run(instance, request, dg.DagsterRunStatus.SUCCESS)
+        assert isinstance(tick(sensor, instance, cursor)[0], dg.SkipReason)
+        # With the cursor lost, the runs tell.
+        _, fresh = tick(sensor, instance, None)
+        assert isinstance(tick(sensor, instance, fresh)[0], dg.SkipReason)
+
+
+def test_a_failed_file_is_tried_three_times_in_all_each_with_its_own_run_key(settings, folder):
+    sensor = sensors.landing_sensor(settings)
+    land(folder, "a.csv")
+    with dg.DagsterInstance.ephemeral() as instance:
+        _, cursor = tick(sensor, instance)
+        keys = []
+        for _ in range(3):
+            result, cursor = tick(sensor, instance, cursor)
+            keys.append(result.run_requests[0].run_key)
+            _a_run(instance, result.run_requests[0], dg.DagsterRunStatus.FAILURE)
+        assert len(set(keys)) == 3
+        assert isinstance(tick(sensor, instance, cursor)[0], dg.SkipReason)
+
+
+def test_a_file_that_was_written_again_is_scored_again(settings, folder):
+    sensor = sensors.landing_sensor(settings)
+    land(folder, "a.csv")
+    with dg.DagsterInstance.ephemeral() as instance:
+        _, cursor = tick(sensor, instance)
+        result, cursor = tick(sensor, instance, cursor)
+        _a_run(instance, result.run_requests[0], dg.DagsterRunStatus.SUCCESS)
+        land(folder, "a.csv", b"url\na.com\nb.com\n", age_s=30)
+        _, cursor = tick(sensor, instance, cursor)
+        assert len(tick(sensor, instance, cursor)[0].run_requests) == 1
+
+
+def test_the_schedule_takes_what_has_no_predictions(settings, folder):
+    land(folder, "a.csv")
+    land(folder, "b.csv")
+    land(folder, "fresh.csv", age_s=0)
+    with dg.instance_for_test() as instance:
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(["malicious_urls", "predictions"], partition="a.csv")
+        )
+        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=_night())
+        requests = list(sensors.nightly_schedule(settings)(context))
+        assert [request.partition_key for request in requests] == ["b.csv"]
+        assert instance.get_dynamic_partitions(LANDED_FILES.name) == ["b.csv"]
+
+
+def _night():
+    from datetime import UTC, datetime
+
+    return datetime(2026, 1, 2, 2, tzinfo=UTC)
+
+
+def _a_run(instance, request, status):
+    instance.add_run(dg.DagsterRun(job_name="score_landed_file", tags=dict(request.tags), status=status))
+
+
+def test_total_variation():
+    assert total_variation({"a": 5, "b": 5}, {"a": 0.5, "b": 0.5}) == 0
+    assert total_variation({"a": 10}, {"b": 1.0}) == 1
+    assert total_variation({"a": 3, "b": 1}, {"a": 0.5, "b": 0.5}) == pytest.approx(0.25)

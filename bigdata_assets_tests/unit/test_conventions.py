@@ -1,0 +1,53 @@
+"""Rules that run: what every asset says of itself, what may be imported where, how quickly definitions load."""
+
+import subprocess
+import sys
+
+import pytest
+
+from bigdata_assets.definitions import BRANCHES, defs
+from bigdata_assets.tables import Table
+
+GRAPH = defs.resolve_asset_graph()
+KEYS = sorted(GRAPH.get_all_asset_keys())
+TABLES: dict = {table.key: table for branch in BRANCHES for table in branch.TABLES}
+HEAVY = ("tensorflow", "keras", "gwpy", "kafka", "cassandra", "sklearn", "lightgbm", "skops", "matplotlib", "deltalake")
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.to_user_string())
+def test_an_asset_says_everything(key):
+    node = GRAPH.get(key)
+    assert node.description
+    assert len(node.description) > 40
+    assert node.group_name == key.path[0]
+    assert node.owners
+    assert node.kinds
+    assert node.code_version
+    if key in TABLES:
+        assert node.metadata["dagster/column_schema"] == TABLES[key].to_dagster()
+        assert all(column.description for column in TABLES[key].columns)
+        blocking = [check for check in GRAPH.asset_check_keys if check.asset_key == key and GRAPH.get(check).blocking]
+        assert blocking
+
+
+def test_every_declared_table_is_an_asset_and_partitioned_alike():
+    for key, table in TABLES.items():
+        assert isinstance(table, Table)
+        assert (GRAPH.get(key).partitions_def is not None) == (table.partition_column is not None)
+
+
+def test_definitions_import_nothing_heavy():
+    code = f"import sys, bigdata_assets.definitions; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_spark_workers_need_no_dagster():
+    code = (
+        "import sys\n"
+        "import bigdata_assets.malicious_urls.logic.reading, bigdata_assets.malicious_urls.logic.scoring\n"
+        "import bigdata_assets.malicious_urls.logic.classifier\n"
+        "print('dagster' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

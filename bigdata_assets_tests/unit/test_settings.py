@@ -1,0 +1,58 @@
+import pytest
+
+from bigdata_assets import settings
+
+
+def test_defaults_need_no_environment():
+    loaded = settings.load({})
+    assert loaded.sources == "sample"
+    assert loaded.spark_port == 15002
+    assert loaded.spark_is_local
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BIGDATA_SOURCES", "/no/such/folder"),
+        ("SPARK_REMOTE", "localhost:15002"),
+        ("SPARK_REMOTE", "sc://127.0.0.1:15002"),
+        ("DAGSTER_WEBSERVER_PORT", "http"),
+        ("DAGSTER_WEBSERVER_PORT", "70000"),
+        ("SPARK_DRIVER_MEMORY", "lots"),
+        ("ALERT_WEBHOOK_URL", "file:///etc/passwd"),
+    ],
+)
+def test_a_bad_value_is_named(name, value):
+    with pytest.raises(settings.SettingsError, match=name):
+        settings.load({name: value})
+
+
+def test_all_bad_values_are_named_at_once():
+    with pytest.raises(settings.SettingsError, match=r"BIGDATA_SOURCES.*SPARK_REMOTE"):
+        settings.load({"BIGDATA_SOURCES": "/no/such", "SPARK_REMOTE": "x"})
+
+
+def test_secrets_are_not_shown():
+    secret = "hush-hush"
+    loaded = settings.load({"SPARK_CONNECT_AUTHENTICATE_TOKEN": secret, "ALERT_WEBHOOK_URL": f"https://a/{secret}"})
+    assert secret not in repr(loaded)
+    with pytest.raises(settings.SettingsError) as raised:
+        settings.load({"ALERT_WEBHOOK_URL": f"ftp://{secret}"})
+    assert secret not in str(raised.value)
+
+
+def test_settings_survive_the_way_through_an_environment(tmp_path):
+    loaded = settings.load(
+        {"BIGDATA_SOURCES": str(tmp_path), "BIGDATA_REPORTS_URL": "", "BIGDATA_STORAGE": "s3a://b/x/"}
+    )
+    assert settings.load(loaded.environment()) == loaded
+    assert loaded.storage == "s3a://b/x"
+
+
+def test_an_empty_variable_means_the_default():
+    assert settings.load({"SPARK_REMOTE": ""}).spark_remote == settings.load({}).spark_remote
+
+
+def test_relative_folders_become_absolute(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert settings.load({"BIGDATA_STORAGE": "here"}).storage == str(tmp_path / "here")

@@ -1,0 +1,36 @@
+import pytest
+
+from bigdata_assets.sources import Sources, SourceUnavailableError
+
+
+def test_a_sample_is_made_once_and_is_the_same_every_time(tmp_path):
+    one = Sources(location="sample", cache=str(tmp_path / "one")).folder("malicious_urls")
+    two = Sources(location="sample", cache=str(tmp_path / "two")).folder("malicious_urls")
+    written = (one / "malicious_phish.csv").stat().st_mtime_ns
+    assert (one / "malicious_phish.csv").read_bytes() == (two / "malicious_phish.csv").read_bytes()
+    Sources(location="sample", cache=str(tmp_path / "one")).folder("malicious_urls")
+    assert (one / "malicious_phish.csv").stat().st_mtime_ns == written
+
+
+def test_a_sample_that_fails_in_the_making_leaves_nothing(tmp_path, monkeypatch):
+    from bigdata_assets.malicious_urls import sample
+
+    def broken(folder):
+        (folder / "malicious_phish.csv").write_text("url,ty")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(sample, "write_sample", broken)
+    sources = Sources(location="sample", cache=str(tmp_path))
+    with pytest.raises(OSError, match="disk full"):
+        sources.folder("malicious_urls")
+    assert not list(tmp_path.rglob("*.csv"))
+
+
+def test_official_says_how_to_get_what_only_a_person_can_download(tmp_path):
+    with pytest.raises(SourceUnavailableError, match=r"kaggle.*malicious_phish\.csv"):
+        Sources(location="official", cache=str(tmp_path)).folder("malicious_urls")
+
+
+def test_a_folder_without_the_branch_is_named(tmp_path):
+    with pytest.raises(SourceUnavailableError, match="malicious_urls"):
+        Sources(location=str(tmp_path), cache=str(tmp_path)).folder("malicious_urls")

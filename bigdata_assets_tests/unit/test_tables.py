@@ -1,0 +1,74 @@
+import pytest
+from pyspark.sql.types import DoubleType, LongType, StringType, StructField, StructType
+
+from bigdata_assets.tables import Column, Table, sql_name, sql_text
+
+TABLE = Table(
+    "toy",
+    "rows",
+    "O'Brien's rows",
+    (
+        Column("part", StringType(), "The key."),
+        Column("n", LongType(), "It's a count.", check="n >= 0"),
+        Column("share", DoubleType(), "A share.", nullable=True),
+    ),
+    partition_column="part",
+    checks={"share_of_none": "n > 0 OR share IS NULL"},
+)
+
+
+def test_create_sql_has_types_not_null_checks_comments_and_partitioning():
+    sql = TABLE.create_sql("/data/a b`c")
+    assert "CREATE TABLE IF NOT EXISTS delta.`/data/a b``c`" in sql
+    assert r"`n` bigint NOT NULL COMMENT 'It\'s a count.'" in sql
+    assert "`share` double COMMENT" in sql
+    assert "PARTITIONED BY (`part`)" in sql
+    assert "'delta.constraints.n_valid' = 'n >= 0'" in sql
+    assert "'delta.constraints.share_of_none' = 'n > 0 OR share IS NULL'" in sql
+
+
+def test_files_of_many_small_partitions_are_not_kept_apart():
+    table = Table("toy", "rows", "Rows.", TABLE.columns, partition_column="part", partitioned_files=False)
+    assert "PARTITIONED BY" not in table.create_sql("/x")
+
+
+def test_difference_names_missing_extra_and_mistyped_columns():
+    schema = StructType(
+        [StructField("part", StringType()), StructField("n", StringType()), StructField("x", LongType())]
+    )
+    assert TABLE.difference(schema) == [
+        "column `share` (double) is missing",
+        "column `x` (bigint) is not declared",
+        "column `n` is string, declared bigint",
+    ]
+    assert TABLE.difference(TABLE.spark_schema) == []
+
+
+def test_the_order_of_columns_does_not_matter():
+    assert TABLE.difference(StructType(list(reversed(TABLE.spark_schema.fields)))) == []
+
+
+@pytest.mark.parametrize("name", ["Rows", "a b", "x;drop", "", "1a"])
+def test_a_name_that_is_no_identifier_is_refused(name):
+    with pytest.raises(ValueError, match="identifier"):
+        Table("toy", name, "Rows.", TABLE.columns)
+
+
+def test_a_column_declared_twice_and_an_unknown_partition_column_are_refused():
+    with pytest.raises(ValueError, match="twice"):
+        Table("toy", "rows", "Rows.", (TABLE.columns[0], TABLE.columns[0]))
+    with pytest.raises(ValueError, match="partition column"):
+        Table("toy", "rows", "Rows.", TABLE.columns, partition_column="nope")
+
+
+def test_the_catalogue_shows_types_descriptions_and_constraints():
+    columns = {column.name: column for column in TABLE.to_dagster().columns}
+    assert columns["n"].type == "bigint"
+    assert columns["n"].constraints.other == ["n >= 0"]
+    assert not columns["n"].constraints.nullable
+    assert columns["share"].constraints.nullable
+
+
+def test_sql_quoting():
+    assert sql_text(r"a'b\c") == r"'a\'b\\c'"
+    assert sql_name("a`b") == "`a``b`"
