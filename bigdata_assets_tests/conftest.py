@@ -164,20 +164,20 @@ def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     sessions_before = {id(session) for session in _open_sessions()}
     yield
     _, left = psutil.wait_procs([child for child in _children() if child not in before], timeout=5)
-    assert not left, f"the test left processes: {[_described(process) for process in left]}"
+    assert not left, f"the test left processes: {[described(process) for process in left]}"
     if "_engines" in request.fixturenames:
         engines = request.getfixturevalue("_engines")
         psutil.wait_procs(engines.strays(), timeout=5)
-        assert not (left := engines.strays()), f"the test left processes: {[_described(process) for process in left]}"
+        assert not (left := engines.strays()), f"the test left processes: {[described(process) for process in left]}"
     assert not [s for s in _open_sessions() if id(s) not in sessions_before], "the test left a Spark session open"
 
 
 def _children() -> list[psutil.Process]:
     """This process's children, but for multiprocessing's own tracker, which lives as long as the process."""
-    return [child for child in psutil.Process().children(recursive=True) if "resource_tracker" not in _described(child)]
+    return [child for child in psutil.Process().children(recursive=True) if "resource_tracker" not in described(child)]
 
 
-def _described(process: psutil.Process) -> str:
+def described(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
         return f"{process.pid} {' '.join(process.cmdline())[:120]}"
     return f"{process.pid}"

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, SparkSession, functions
+from pyspark.sql.types import StructField, StructType
 
 from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.tables import Table, sql_name, sql_text
@@ -123,7 +124,9 @@ class DeltaIOManager(dg.IOManager):
 
     def _fitting_frame(self, table: Table, obj: Frame) -> DataFrame:
         if isinstance(obj, pd.DataFrame | pa.Table):
-            obj = self.spark.createDataFrame(_arrow_table(table, obj), schema=table.spark_schema)
+            # Nullable here: where a null may not be, Delta refuses it with the column's name.
+            nullable = StructType([StructField(f.name, f.dataType) for f in table.spark_schema])
+            obj = self.spark.createDataFrame(_arrow_table(table, obj), schema=nullable)
         elif not isinstance(obj, DataFrame):
             raise DeltaTableError(
                 f"{table.path}: a Spark, pandas or Arrow frame is stored in a table, not {type(obj).__name__}."
@@ -254,8 +257,6 @@ class DeltaIOManager(dg.IOManager):
 
     def stored_schema(self, table: Table) -> Any:
         """The stored table's columns as Spark types; from the log, which keeps them in Spark's own JSON."""
-        from pyspark.sql.types import StructType
-
         return StructType.fromJson(json.loads(self.stored(table).schema().to_json()))
 
 

@@ -11,6 +11,7 @@ from bigdata_assets import settings as settings_module
 from bigdata_assets.services import stack
 from bigdata_assets.services.jars import fetch, pinned
 from bigdata_assets.services.supervisor import Supervisor, read_state
+from bigdata_assets.services.supervisor import is_zombie as is_gone
 
 
 @click.group()
@@ -77,7 +78,7 @@ def down() -> None:
         click.echo("no engines are up")
         return
     os.kill(state["pid"], 15)
-    while read_state(settings.services_dir, "services"):
+    while read_state(settings.services_dir, "services") or not is_gone(state["pid"]):
         time.sleep(0.1)
     click.echo("stopped")
 

@@ -77,13 +77,13 @@ class Supervisor:
         self._restarts: dict[str, list[float]] = {}
 
     def __enter__(self) -> "Supervisor":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # Set even where it was inherited as ignored, as a shell's background job inherits SIGINT.
             signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_error: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not cut the stopping short
         for name in reversed(list(self._running)):
             _end_group(self._running.pop(name))
@@ -186,10 +186,13 @@ class Supervisor:
                 raise ServiceError(
                     f"{name} crashed {MAX_RESTARTS} times in {RESTART_WINDOW_S} s; see {self.log_path(name)}."
                 )
+            if recent and now - recent[-1] < 2 ** len(recent):
+                continue  # backing off: 2 s after the second crash in a row, then 4, 8, 16
             self._restarts[name] = [*recent, now]
             _end_group(child)
             self._spawn(process)
-            self._await_ready(process)
+            with contextlib.suppress(ServiceError):  # it is tried again until it has crashed too often
+                self._await_ready(process)
 
     def _write_state(self, name: str, state: str) -> None:
         known = read_state(self.folder, self.name)
@@ -261,14 +264,15 @@ def marked(mark: str) -> Iterator[int]:
 def end_marked(mark: str) -> None:
     """Kill every process that carries a mark, and wait until none is left."""
     deadline = time.monotonic() + STOP_GRACE_S
-    while (left := [pid for pid in marked(mark) if not _is_zombie(pid)]) and time.monotonic() < deadline:
+    while (left := [pid for pid in marked(mark) if not is_zombie(pid)]) and time.monotonic() < deadline:
         for pid in left:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(POLL_S / 4)
 
 
-def _is_zombie(pid: int) -> bool:
+def is_zombie(pid: int) -> bool:
+    """Whether a process has ended and only waits for its parent to notice; true also where there is none."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:

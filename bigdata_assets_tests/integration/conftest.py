@@ -53,12 +53,12 @@ class Project:
                 run_config=config,
             )
 
-    def cli(self, *arguments: str) -> "subprocess.Popen[str]":
+    def cli(self, *arguments: str, output: Any = subprocess.PIPE) -> "subprocess.Popen[str]":
         """Start the `bigdata-assets` command on this project."""
         return subprocess.Popen(
             [sys.executable, "-m", "bigdata_assets.cli", *arguments],
             env={**os.environ, **self.settings.environment()},
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
         )
@@ -90,7 +90,7 @@ def empty_project(spark_server: Settings, tmp_path: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
-def _trained(_engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def trained(_engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Project:
     _engines.ensure_up()
     project = Project(tmp_path_factory.mktemp("trained"), _engines.settings)
     config = {"ops": {"malicious_urls__url_classifier": {"config": {"family": "lightgbm"}}}}
@@ -99,7 +99,7 @@ def _trained(_engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Pro
 
 
 @pytest.fixture
-def project(empty_project: Project, _trained: Project) -> Iterator[Project]:
+def project(empty_project: Project, trained: Project) -> Iterator[Project]:
     """A project with labelled URLs of the sample and a small classifier, and no batch."""
-    empty_project.use_model_of(_trained)
+    empty_project.use_model_of(trained)
     return empty_project

@@ -24,11 +24,16 @@ from bigdata_assets.services import jars, stack
 from bigdata_assets.services.reports_server import reports_server
 from bigdata_assets.services.supervisor import free_port, port_answers
 from bigdata_assets.settings import Settings
-from bigdata_assets_tests.conftest import Engines, alive, kill_9, log_files, wait_for
+from bigdata_assets_tests.conftest import Engines, alive, described, kill_9, log_files, wait_for
 
 pytestmark = pytest.mark.integration
 
 LOOPBACK = {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+
+
+def python_workers(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Spark's Python workers among them; one that has just ended has no command line any more."""
+    return [process for process in alive(processes) if "pyspark.daemon" in described(process)]
 
 
 def answers(remote: str) -> bool:
@@ -69,7 +74,7 @@ def test_the_token_is_seen_by_nobody_else(engines: Engines, spark: SparkSession)
     seen = spark.range(2).select(environment("id")).collect()
     assert all("TOKEN" not in row[0] for row in seen)
     server = psutil.Process(engines.pid("spark-connect"))
-    workers = [child for child in server.children(recursive=True) if "pyspark.daemon" in " ".join(child.cmdline())]
+    workers = python_workers(server.children(recursive=True))
     assert workers
     assert all("SPARK_CONNECT_AUTHENTICATE_TOKEN" not in worker.environ() for worker in workers)
 
@@ -229,7 +234,7 @@ def test_down_leaves_nothing(engines: Engines) -> None:
 def test_a_killed_supervisor_leaves_nothing_and_can_start_again(engines: Engines, spark: SparkSession) -> None:
     spark.range(2).select(udf(str)("id")).collect()  # Python workers are there to be left behind
     processes = engines.processes()
-    assert any("pyspark.daemon" in " ".join(process.cmdline()) for process in processes)
+    assert python_workers(processes)
     kill_9(engines.state["pid"])
     wait_for(lambda: not alive(processes), 10, "all are gone")
     assert engines.state == {}

@@ -53,12 +53,18 @@ def registered_domain(url: str) -> str:
     that is itself a public suffix, or has no dot, is returned as it is.
     Source: publicsuffix.org, as packaged by `publicsuffixlist`.
     """
-    return _domain_of_host(host(url))
+    return domain_of_host(host(url))
 
 
 def registered_domains(urls: Iterable[str]) -> list[str]:
     """`registered_domain` of each."""
-    return [_domain_of_host(host(url)) for url in urls]
+    return [domain_of_host(host(url)) for url in urls]
+
+
+def scheme_length(url: str) -> int:
+    """Characters of a URL's scheme with its `://`; 0 where it has none."""
+    match = _SCHEME.match(url)
+    return match.end() if match else 0
 
 
 def is_ip_address(name: str) -> bool:
@@ -71,7 +77,8 @@ def is_ip_address(name: str) -> bool:
 
 
 @lru_cache(maxsize=200_000)
-def _domain_of_host(name: str) -> str:
+def domain_of_host(name: str) -> str:
+    """`registered_domain` of what `host` returned."""
     if name.startswith("www.") and name.count(".") > 1:
         name = name[4:]
     if is_ip_address(name):

@@ -2,7 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigdata_assets.malicious_urls.logic.domains import host, normalise, registered_domain
+from bigdata_assets.malicious_urls.logic.domains import (
+    host,
+    normalise,
+    registered_domain,
+    registered_domains,
+    scheme_length,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,3 +53,13 @@ def test_any_text_has_a_host_and_a_domain(text):
 def test_a_scheme_changes_neither_host_nor_domain(text):
     if "://" not in text and not text.startswith("/"):
         assert registered_domain("http://" + text) == registered_domain(text)
+
+
+@given(st.lists(st.text(alphabet="abc./:?#@w-0123", max_size=30)))
+def test_many_are_as_one_by_one(urls):
+    assert registered_domains(urls) == [registered_domain(url) for url in urls]
+
+
+@pytest.mark.parametrize(("url", "length"), [("http://a", 7), ("HTTPS:///a", 9), ("a.com/http://b", 0), ("", 0)])
+def test_scheme_length(url, length):
+    assert scheme_length(url) == length

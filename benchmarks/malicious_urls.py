@@ -1,0 +1,131 @@
+"""Scoring of URLs: on Spark as the asset does it, the pipeline's bare predict_proba, and the classic scalar UDF.
+
+The classic way builds a one-row frame for every URL inside a Python UDF and predicts it by itself; it is measured on
+few rows, because it would take an hour on all.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import functions as F
+
+from bigdata_assets import settings as settings_module
+from bigdata_assets.io_managers.sklearn_model import SklearnModelIOManager, StoredModel, TrainedModel
+from bigdata_assets.malicious_urls.logic import classifier, scoring, training
+from bigdata_assets.malicious_urls.sample import write_landing_files, write_sample
+from bigdata_assets.malicious_urls.tables import CLASSES
+from bigdata_assets.resources.spark import SparkResource
+
+CORES = 2
+CLASSIC_ROWS = 600
+
+
+def run() -> dict[str, float]:
+    """URLs a second of each way, best of three, and their ratios; needs a Spark Connect server that is up."""
+    import dagster as dg
+
+    settings = settings_module.load()
+    spark = SparkResource(remote=settings.spark_remote)
+    with tempfile.TemporaryDirectory() as folder:
+        labelled, urls = _inputs(settings.sources, Path(folder))
+        model = training.fit(labelled, "ensemble", strip_scheme=True, seed=0)
+        manager = SklearnModelIOManager(storage=folder)
+        key = dg.AssetKey(["bench", "url_classifier"])
+        manager.handle_output(
+            dg.build_output_context(asset_key=key, asset_spec=dg.AssetSpec(key), run_id="bench"),
+            TrainedModel(model, CLASSES, {}),
+        )
+        stored = manager.load_input(dg.build_input_context(asset_key=key))
+        path = f"{folder}/urls.parquet"
+        pq.write_table(_rows(urls), path)
+        try:
+            figures = _measure(spark, stored, path, urls)
+        finally:
+            spark.stop()
+    return figures
+
+
+def _measure(spark: SparkResource, stored: StoredModel, path: str, urls: list[str]) -> dict[str, float]:
+    session = spark.spark_session
+    frame = session.read.parquet(path)
+
+    def ours() -> None:
+        load = lambda: stored.load(classifier.TRUSTED_TYPES)  # noqa: E731
+        scored = scoring.score(frame, load, stored.version, CLASSES, datetime.now(UTC), tasks=2 * CORES)
+        scored.write.format("noop").mode("overwrite").save()
+
+    bare_model = stored.load(classifier.TRUSTED_TYPES)
+
+    def bare() -> None:
+        for start in range(0, len(urls), 10_000):
+            bare_model.predict_proba(urls[start : start + 10_000])
+
+    @F.udf("string")
+    def one_by_one(url: str) -> str:
+        model = scoring._model(stored.version, lambda: stored.load(classifier.TRUSTED_TYPES))
+        return str(model.predict(pd.DataFrame({"url": [url]})["url"].tolist())[0])
+
+    few = frame.limit(CLASSIC_ROWS).repartition(CORES).select(one_by_one("url").alias("class"))
+
+    def classic() -> None:
+        few.write.format("noop").mode("overwrite").save()
+
+    ours_s, bare_s, classic_s = (_best(way) for way in (ours, bare, classic))
+    rate, bare_rate, classic_rate = len(urls) / ours_s, len(urls) / bare_s, CLASSIC_ROWS / classic_s
+    return {
+        "ours on Spark, URLs/s": rate,
+        "bare predict_proba on one core, URLs/s": bare_rate,
+        "classic scalar UDF, URLs/s": classic_rate,
+        "ours : classic": rate / classic_rate,
+        "ours : bare, per core": rate / CORES / bare_rate,
+    }
+
+
+def _inputs(sources: str, folder: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Labelled rows to fit on and URLs to score: the real ones where BIGDATA_SOURCES has them, else the sample."""
+    real = Path(sources) / "malicious_urls"
+    if (real / "fused_binary_183k.parquet").is_file():
+        labelled = pd.read_csv(real / "malicious_phish_stratified_28k.csv.gz").drop_duplicates("url")
+        urls = pq.read_table(real / "fused_binary_183k.parquet")["url"].cast(pa.large_binary()).to_pylist()
+        return labelled, [url.decode("utf-8", "replace") for url in urls]
+    write_sample(folder)
+    write_landing_files(folder / "urls", n_files=50)
+    labelled = pd.read_csv(folder / "malicious_phish.csv").dropna().drop_duplicates("url")
+    files = sorted((folder / "urls").glob("*.csv"))
+    return labelled[labelled["type"].isin(CLASSES)], pd.concat(map(pd.read_csv, files))["url"].tolist()
+
+
+def _rows(urls: list[str]) -> pa.Table:
+    n = len(urls)
+    return pa.table(
+        {
+            "batch": pa.array(["bench"] * n),
+            "position": pa.array(range(n), pa.int64()),
+            "url": urls,
+            "registered_domain": pa.array([""] * n),
+            "landed_at": pa.array([datetime.now(UTC)] * n, pa.timestamp("us", tz="UTC")),
+        }
+    )
+
+
+def _best(way: Callable[[], None], repeats: int = 3) -> float:
+    """Seconds of the quickest of some runs, after one that warms up."""
+    way()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        way()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+if __name__ == "__main__":
+    for name, value in run().items():
+        sys.stdout.write(f"{name:<50}{value:>14,.2f}\n")

@@ -1,0 +1,140 @@
+"""What a new user sees: `make run`'s command, the UI in Chromium, a sensor that turns a new file green, Ctrl-C."""
+
+import json
+import os
+import shutil
+import signal
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from bigdata_assets.services.supervisor import free_port, read_state
+from bigdata_assets.settings import Settings
+from bigdata_assets_tests.conftest import alive, kill_9, wait_for
+from bigdata_assets_tests.integration.conftest import Project
+
+pytestmark = [pytest.mark.integration, pytest.mark.browser]
+
+ARGUMENTS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+LOCATION = {"repositoryLocationName": "bigdata_assets", "repositoryName": "__repository__"}
+
+
+class Ui:
+    """The running stack: GraphQL and pages."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.url = f"http://127.0.0.1:{settings.ui_port}"
+
+    def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)["data"]  # type: ignore[no-any-return]
+
+    def answers(self) -> bool:
+        try:
+            found = self.graphql("{ assetNodes { id } }")
+        except (OSError, KeyError, TypeError, ValueError):
+            return False
+        return bool(found and found["assetNodes"])
+
+    def materialized_partitions(self, asset: str) -> set[str]:
+        query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+            assetMaterializations { partition } } } }"""
+        node = self.graphql(query, key={"path": ["malicious_urls", asset]})["assetNodeOrError"]
+        return {event["partition"] for event in node["assetMaterializations"]}
+
+
+@pytest.fixture(scope="module")
+def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("Oberfläche und mehr")
+
+
+@pytest.fixture
+def ui(spark_server: Settings, trained_folder: Path) -> Iterator[Ui]:
+    """The whole stack by the command that `make run` calls, on the sample, its engine shared with the session's."""
+    ports = {"ui_port": free_port(), "reports_url": f"http://127.0.0.1:{free_port()}"}
+    project = Project(trained_folder, spark_server.model_copy(update=ports))
+    shutil.rmtree(project.landing)  # the sample's own files come only where there is no landing folder yet
+    log = (trained_folder / "run.log").open("w")
+    run = project.cli("run", output=log)
+    ui = Ui(project.settings)
+    try:
+        wait_for(lambda: ui.answers() or run.poll() is not None, 900, "the UI answers")
+        assert run.poll() is None, Path(log.name).read_text()
+        wait_for(lambda: "Dagster UI:" in Path(log.name).read_text(), 120, "the address is printed")
+        yield ui
+        family = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
+        os.kill(run.pid, signal.SIGINT)
+        assert run.wait(60) == 0, Path(log.name).read_text()
+        assert not alive(family), "Ctrl-C left processes"
+    finally:
+        run.kill()
+        run.wait()
+        log.close()
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS.split())
+        yield browser.new_page(viewport={"width": 1500, "height": 1000})
+        browser.close()
+
+
+def test_a_new_user_sees_it_work(ui: Ui, page: Page, trained_folder: Path) -> None:
+    # The first materialisation made everything.
+    nodes = ui.graphql("{ assetNodes { assetKey { path } assetMaterializations(limit: 1) { runId } } }")["assetNodes"]
+    assert len(nodes) >= 10
+    assert [node["assetKey"]["path"] for node in nodes if not node["assetMaterializations"]] == []
+
+    # The graph, without a dialog over it.
+    page.goto(f"{ui.url}/asset-groups")
+    page.get_by_text("malicious_urls").first.wait_for(timeout=60_000)
+    page.screenshot(path=trained_folder / "graph.png")
+
+    # The report's pictures are seen without a click, served by the reports server.
+    page.goto(f"{ui.url}/assets/malicious_urls/classifier_report")
+    picture = page.locator(f"img[src^='{ui.settings.reports_url}']").first
+    picture.wait_for(timeout=60_000)
+    wait_for(lambda: picture.evaluate("image => image.naturalWidth") > 300, 30, "the picture is loaded")
+    page.screenshot(path=trained_folder / "report.png")
+
+    # The catalogue has the declared columns and the row counts.
+    page.goto(f"{ui.url}/assets/malicious_urls/url_batches")
+    page.get_by_text("Domain below the public suffix").first.wait_for(timeout=60_000)
+    page.get_by_text("400").first.wait_for(timeout=60_000)
+
+    # A sensor, a new file: its partition turns green by itself.
+    mutation = """mutation ($s: SensorSelector!) { startSensor(sensorSelector: $s) { __typename
+        ... on PythonError { message } } }"""
+    started = ui.graphql(mutation, s={**LOCATION, "sensorName": "new_url_files"})["startSensor"]
+    assert started["__typename"] == "Sensor", started
+    landing = Path(ui.settings.storage) / "landing" / "urls"
+    (landing / "broken name,.csv").write_text("url\na.example.org\n")
+    (landing / "new_delivery.csv").write_text("url\nhttp://fresh.example.org/login\n")
+    wait_for(lambda: "new_delivery.csv" in ui.materialized_partitions("predictions"), 240, "the new file is scored")
+
+    # A code server that is killed comes back, and the UI with it.
+    state = read_state(ui.settings.services_dir, "stack")
+    kill_9(state["processes"]["code-server"]["pid"])
+    statuses = "{ workspaceOrError { ... on Workspace { locationEntries { loadStatus locationOrLoadError { __typename } } } } }"
+
+    def loaded() -> bool:
+        now = read_state(ui.settings.services_dir, "stack")["processes"]["code-server"]
+        if now["pid"] == state["processes"]["code-server"]["pid"] or now["state"] != "ready":
+            return False
+        (entry,) = ui.graphql(statuses)["workspaceOrError"]["locationEntries"]
+        return bool(entry["locationOrLoadError"]["__typename"] == "RepositoryLocation")
+
+    wait_for(loaded, 120, "the code location is back")
+    assert ui.answers()

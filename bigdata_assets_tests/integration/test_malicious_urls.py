@@ -1,0 +1,186 @@
+"""The URL branch on real Spark: what is stored after runs, re-runs, backfills, kills and bad files."""
+
+import gzip
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bigdata_assets.malicious_urls.logic.classifier import TRUSTED_TYPES
+from bigdata_assets.malicious_urls.tables import CLASSES
+from bigdata_assets_tests.conftest import Engines, alive, kill_9, wait_for
+from bigdata_assets_tests.integration.conftest import BATCH_ASSETS, REAL_DATA, Project
+
+pytestmark = pytest.mark.integration
+
+CHANGING = ("scored_at",)
+BATCHES = " or ".join(f'key:"malicious_urls/{name}"' for name in BATCH_ASSETS)
+NAMES = [f"delivery_{number}.csv" for number in range(4)]
+
+
+def land_four(project: Project) -> None:
+    for number, name in enumerate(NAMES):
+        project.land(name, [f"http://host{i}.example.org/p{number}?q={i}" for i in range(50 * (number + 1))])
+
+
+def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    return {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
+
+
+def test_labelled_urls_account_for_every_row_of_the_file(trained: Project) -> None:
+    labelled, refused = trained.table("labelled_urls"), trained.table("quarantined_urls")
+    path = next(Path(trained.defs.resources["sources"].cache).rglob("malicious_phish.csv"))
+    rows = [line for line in path.read_text().splitlines()[1:] if line]
+    assert labelled["copies"].sum() + len(refused) == len(rows)
+    assert labelled["url"].is_unique
+    reasons = set(refused["reason"])
+    assert {"empty", "no host", "unknown type: spam", "characters that are no text"} <= reasons
+    contradicting = refused[refused["reason"].str.startswith("contradicting types: benign, ")]
+    assert len(contradicting) >= 16
+    assert not set(contradicting["raw"].str.decode("utf-8")) & set(labelled["url"])
+
+
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no folder with the official files at {REAL_DATA}")
+def test_the_real_sample_is_read_whole(empty_project: Project) -> None:
+    project = Project(empty_project.settings.dagster_home.parent / "real", empty_project.settings, str(REAL_DATA))
+    result = project.run(("labelled_urls", "quarantined_urls"))
+    labelled, refused = project.table("labelled_urls"), project.table("quarantined_urls")
+    file = REAL_DATA / "malicious_urls" / "malicious_phish_stratified_28k.csv.gz"
+    with gzip.open(file) as lines:
+        assert labelled["copies"].sum() + len(refused) == sum(1 for _ in lines) - 1
+    assert set(labelled["type"]) == set(CLASSES)
+    assert len(refused) < 0.01 * len(labelled)
+    found = checks(result)
+    assert {name for name, check in found.items() if not check.passed} == set()
+    assert {"schema", "urls_are_unique", "share_quarantined", "class_shares"} <= set(found)
+
+
+def test_a_backfill_in_one_run_equals_four_runs_and_a_rerun_changes_nothing(project: Project) -> None:
+    land_four(project)
+    result = project.run(BATCH_ASSETS, *NAMES)
+    counts = {
+        event.partition: event.metadata["dagster/row_count"].value
+        for event in result.asset_materializations_for_node("malicious_urls__predictions")
+    }
+    assert counts == {name: 50 * (number + 1) for number, name in enumerate(NAMES)}
+    failed = {name for name, check in checks(result).items() if not check.passed}
+    assert failed <= {"predicted_shares"}  # a warning: these batches are nothing like the training rows
+    together = {name: project.table(name, *(CHANGING if name == "predictions" else ())) for name in BATCH_ASSETS}
+
+    for name in NAMES:
+        project.run(BATCH_ASSETS, name)
+    for name in BATCH_ASSETS:
+        again = project.table(name, *(CHANGING if name == "predictions" else ()))
+        assert again.equals(together[name])
+
+
+def test_predictions_are_the_models_own_answers_and_the_mart_counts_each_once(project: Project) -> None:
+    land_four(project)
+    project.run(BATCH_ASSETS, *NAMES)
+    result = project.run(("prediction_mart", "top_domains"))
+    assert all(check.passed for check in checks(result).values())
+    predictions, mart, top = (project.table(name) for name in ("predictions", "prediction_mart", "top_domains"))
+
+    from bigdata_assets.io_managers.sklearn_model import SklearnModelIOManager
+
+    context = dg.build_input_context(asset_key=dg.AssetKey(["malicious_urls", "url_classifier"]))
+    stored = SklearnModelIOManager(storage=project.settings.storage).load_input(context)
+    expected = stored.load(TRUSTED_TYPES).predict_proba(predictions["url"].tolist())
+    np.testing.assert_allclose(predictions[[f"p_{name}" for name in CLASSES]], expected, atol=1e-12)
+    assert (predictions["predicted_class"] == np.array(CLASSES)[expected.argmax(axis=1)]).all()
+    assert set(predictions["model_version"]) == {stored.version}
+
+    assert mart["urls"].sum() == len(predictions) == 500
+    by_class = predictions.groupby("predicted_class").size()
+    assert mart.groupby("predicted_class")["urls"].sum().to_dict() == by_class.to_dict()
+    assert set(mart["registered_domain"]) == {"example.org"}
+    malicious = len(predictions) - by_class.get("benign", 0)
+    assert top["malicious_urls"].sum() == malicious
+
+
+def test_two_backfills_at_once_lose_nothing(project: Project) -> None:
+    land_four(project)
+    ranges = (f"{NAMES[0]}..{NAMES[2]}", f"{NAMES[1]}..{NAMES[3]}")
+    backfills = [project.cli("materialize", "--select", BATCHES, "--partition", keys) for keys in ranges]
+    for backfill in backfills:
+        output, _ = backfill.communicate(timeout=300)
+        assert backfill.returncode == 0, output
+    for name in ("url_batches", "predictions"):
+        rows = project.table(name)
+        assert rows.groupby("batch").size().to_dict() == {name: 50 * (i + 1) for i, name in enumerate(NAMES)}
+        assert not rows.duplicated(["batch", "position"]).any()
+
+
+@pytest.mark.parametrize("victim", ["run worker", "step", "spark server"])
+def test_a_kill_in_mid_batch_leaves_an_exact_table_after_a_rerun(
+    project: Project, engines: Engines, victim: str
+) -> None:
+    n_urls = 30_000
+    project.land("big.csv", [f"http://host{i}.example.org/path/{i}?q={i}" for i in range(n_urls)])
+    arguments = ("materialize", "--select", BATCHES, "--partition", "big.csv")
+    run = project.cli(*arguments)
+    storage = Path(project.settings.storage) / "malicious_urls"
+    # In mid-batch: data files of the table being written are there, its first commit is not.
+    wait_for(lambda: list((storage / "url_batches").rglob("*.parquet")), 120, "a batch half written")
+    children = psutil.Process(run.pid).children(recursive=True)
+    if victim == "run worker":
+        kill_9(run.pid)
+    elif victim == "step":
+        steps = [child for child in children if "forkserver" in " ".join(child.cmdline())]
+        kill_9(max(steps, key=lambda process: process.create_time()).pid)
+    else:
+        old = engines.pid("spark-connect")
+        kill_9(old)
+        wait_for(lambda: engines.pid("spark-connect") != old and engines.ready(), 120, "the server is back")
+    output, _ = run.communicate(timeout=300)
+    assert run.returncode != 0, output
+    for left in alive(children):  # what a killed run worker leaves ends by itself or is ended by the next `make run`
+        left.kill()
+    again = project.cli(*arguments)
+    output, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, output
+    for name in ("url_batches", "predictions"):
+        positions = project.table(name)["position"]
+        assert len(positions) == n_urls
+        assert positions.is_unique
+
+
+def test_bad_files_are_quarantined_and_the_good_one_beside_them_is_scored(project: Project) -> None:
+    (project.landing / "binary.csv").write_bytes(bytes(range(256)) * 1000)
+    (project.landing / "empty.csv").write_bytes(b"")
+    (project.landing / "columns.csv").write_text("link\nhttp://a.example.org\n")
+    (project.landing / "long.csv").write_bytes(
+        b"url\nhttp://a.example.org/1\n" + b"x" * 10_000_000 + b"\nb.example.org\n"
+    )
+    pq.write_table(pa.table({"address": ["a.example.org"]}), project.landing / "columns.parquet")
+    (project.landing / "cut.parquet").write_bytes(b"PAR1" + b"\0" * 100)
+    project.land("good.csv", ["http://c.example.org"])
+    names = sorted(path.name for path in project.landing.iterdir())
+    result = project.run(BATCH_ASSETS, *names)
+    assert result.success
+    assert project.table("url_batches").groupby("batch").size().to_dict() == {"good.csv": 1, "long.csv": 2}
+    assert len(project.table("predictions")) == 3
+    refused = project.table("quarantined_batch_urls").set_index("batch")["reason"].to_dict()
+    assert set(refused) == set(names) - {"good.csv"}
+    assert "not text" in refused["binary.csv"]
+    assert "empty" in refused["empty.csv"]
+    assert "longer than" in refused["long.csv"]
+    share = checks(result)["share_quarantined_in_batches"]
+    assert not share.passed
+    assert share.severity == dg.AssetCheckSeverity.ERROR
+
+
+def test_a_file_that_is_gone_is_named(project: Project) -> None:
+    with pytest.raises(FileNotFoundError, match=r"gone\.csv"):
+        project.run(BATCH_ASSETS, "gone.csv")
+
+
+def test_without_a_model_the_error_says_what_to_materialise(empty_project: Project) -> None:
+    empty_project.land("a.csv", ["a.example.org"])
+    empty_project.run(BATCH_ASSETS[:2], "a.csv")
+    with pytest.raises(Exception, match="materialise malicious_urls/url_classifier"):
+        empty_project.run(BATCH_ASSETS[2:], "a.csv")
