@@ -127,7 +127,8 @@ def test_a_new_user_sees_it_work(ui: Ui, page: Page, trained_folder: Path) -> No
     # A code server that is killed comes back, and the UI with it.
     state = read_state(ui.settings.services_dir, "stack")
     kill_9(state["processes"]["code-server"]["pid"])
-    statuses = "{ workspaceOrError { ... on Workspace { locationEntries { loadStatus locationOrLoadError { __typename } } } } }"
+    statuses = """{ workspaceOrError { ... on Workspace { locationEntries {
+        locationOrLoadError { __typename } } } } }"""
 
     def loaded() -> bool:
         now = read_state(ui.settings.services_dir, "stack")["processes"]["code-server"]
