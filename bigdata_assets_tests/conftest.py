@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from dagster._core.storage.defs_state.base import _current_storage
 
 from bigdata_assets import settings as settings_module
 from bigdata_assets.resources.spark import SparkResource
@@ -155,6 +156,12 @@ def spark(spark_server: Settings) -> Iterator[Any]:
     resource = SparkResource(remote=spark_server.spark_remote)
     yield resource.spark_session
     resource.stop()
+
+
+@pytest.fixture(autouse=True)
+def _no_instance_of_an_earlier_test() -> None:
+    """Dagster keeps the last instance's storage in a context variable, also when that instance is gone."""
+    _current_storage.set(None)
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,8 @@ from bigdata_assets.reports import Report
 NUMBERS = "report.json"
 PAGE = "index.html"
 SHOWN_FIGURES = 4
+INLINE_CHARACTERS = 1_000
+"""The UI shows shorter markdown at once, and longer one only behind a click on "Show Markdown"."""
 INLINE_BYTES = 100_000
 """Every query of the asset page carries an inline picture whole, so a large one is left to the page."""
 
@@ -54,12 +56,13 @@ class ReportIOManager(dg.ConfigurableIOManager):
         return [json.loads((folder / NUMBERS).read_bytes()) for folder in finished_folders(parent, NUMBERS)]
 
     def _markdown(self, pngs: dict[str, bytes], base: str) -> str:
-        """Short markdown with the first pictures, each a link to the page where one is served."""
+        """Short markdown with the first pictures."""
         if self.url:
             pictures = [
-                f"[![{_plain(caption)}]({base}/{position}.png)]({base}/{PAGE})"
-                for position, caption in enumerate(pngs, start=1)
+                f"![{_plain(caption)}]({base}/{position}.png)" for position, caption in enumerate(pngs, start=1)
             ]
+            while len("\n\n".join(pictures)) >= INLINE_CHARACTERS:
+                pictures.pop()
         else:
             pictures = [
                 f"![{_plain(caption)}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})"
