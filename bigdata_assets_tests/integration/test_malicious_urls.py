@@ -150,7 +150,7 @@ def test_a_kill_in_mid_batch_leaves_an_exact_table_after_a_rerun(
 
 
 def test_bad_files_are_quarantined_and_the_good_one_beside_them_is_scored(project: Project) -> None:
-    (project.landing / "binary.csv").write_bytes(bytes(range(256)) * 1000)
+    (project.landing / "binary.csv").write_bytes(bytes(range(128, 256)) * 1000)
     (project.landing / "empty.csv").write_bytes(b"")
     (project.landing / "columns.csv").write_text("link\nhttp://a.example.org\n")
     (project.landing / "long.csv").write_bytes(
