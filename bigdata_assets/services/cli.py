@@ -10,8 +10,7 @@ import click
 from bigdata_assets import settings as settings_module
 from bigdata_assets.services import stack
 from bigdata_assets.services.jars import fetch, pinned
-from bigdata_assets.services.supervisor import Supervisor, read_state
-from bigdata_assets.services.supervisor import is_zombie as is_gone
+from bigdata_assets.services.supervisor import Supervisor, is_gone, read_state
 
 
 @click.group()

@@ -264,14 +264,14 @@ def marked(mark: str) -> Iterator[int]:
 def end_marked(mark: str) -> None:
     """Kill every process that carries a mark, and wait until none is left."""
     deadline = time.monotonic() + STOP_GRACE_S
-    while (left := [pid for pid in marked(mark) if not is_zombie(pid)]) and time.monotonic() < deadline:
+    while (left := [pid for pid in marked(mark) if not is_gone(pid)]) and time.monotonic() < deadline:
         for pid in left:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(POLL_S / 4)
 
 
-def is_zombie(pid: int) -> bool:
+def is_gone(pid: int) -> bool:
     """Whether a process has ended and only waits for its parent to notice; true also where there is none."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
