@@ -1,4 +1,4 @@
-"""One declaration per table: its Spark and Arrow schemas, its CREATE TABLE, its constraints and its catalogue entry.
+"""One declaration per table: its Spark and Arrow schemas, its constraints and its catalogue entry.
 
 Rows are not read or written here; that is the `delta` IO manager's work.
 """
@@ -85,27 +85,17 @@ class Table:
         """CHECK constraints by name."""
         return {f"{c.name}_valid": c.check for c in self.columns if c.check} | dict(self.checks)
 
-    def create_sql(self, location: str) -> str:
-        """CREATE TABLE IF NOT EXISTS at a location, with types, NOT NULL, CHECKs, comments and partitioning.
-
-        The constraints are set as table properties because CREATE TABLE has no CHECK clause, and adding them
-        afterwards would leave a moment in which a concurrent writer is not checked.
-        """
-        columns = ", ".join(
-            f"`{c.name}` {c.type.simpleString()}{'' if c.nullable else ' NOT NULL'} COMMENT {sql_text(c.description)}"
-            for c in self.columns
-        )
-        properties = "".join(f", 'delta.constraints.{name}' = {sql_text(c)}" for name, c in self.constraints.items())
-        partitioned = f" PARTITIONED BY (`{self.partition_column}`)" if self._files_are_partitioned else ""
-        return (
-            f"CREATE TABLE IF NOT EXISTS delta.{sql_name(location)} ({columns}) USING DELTA{partitioned} "
-            f"COMMENT {sql_text(self.description)} "
-            f"TBLPROPERTIES ('bigdata_assets.table' = {sql_text(self.path)}{properties})"
-        )
+    @property
+    def properties(self) -> dict[str, str]:
+        """Delta table properties. CHECKs are among them so that no moment is without them; writers of a version that
+        would not keep them are shut out."""
+        checks = {f"delta.constraints.{name}": condition for name, condition in self.constraints.items()}
+        return {"bigdata_assets.table": self.path, **checks, **({"delta.minWriterVersion": "3"} if checks else {})}
 
     @property
-    def _files_are_partitioned(self) -> bool:
-        return self.partitioned_files and self.partition_column is not None
+    def file_partitioning(self) -> list[str]:
+        """The columns that files are kept apart by."""
+        return [self.partition_column] if self.partition_column and self.partitioned_files else []
 
     def to_dagster(self) -> dg.TableSchema:
         """The columns as Dagster's catalogue shows them."""

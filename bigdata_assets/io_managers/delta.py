@@ -5,6 +5,7 @@ that a run killed at any point leaves either the old rows or the new ones. Nothi
 the commit that the write made.
 """
 
+import contextlib
 import json
 import random
 import time
@@ -109,13 +110,30 @@ class DeltaIOManager(dg.IOManager):
     def create(self, table: Table) -> None:
         """Create a table from its declaration if it is not there, and refuse one that was declared otherwise.
 
+        By deltalake, whose first commit is one file that is put if absent. Spark's CREATE TABLE IF NOT EXISTS takes a
+        bare `_delta_log` folder for a table: what a killed writer leaves, or one that is about to commit.
+
         Raises:
             DeltaTableError: the stored table has other columns than the declared one.
         """
-        from deltalake import DeltaTable
+        from deltalake import CommitProperties, DeltaTable, Schema
+        from deltalake.exceptions import CommitFailedError
 
-        if not DeltaTable.is_deltatable(rust_uri(self.location(table))):
-            _with_retry(lambda: self.spark.sql(table.create_sql(self.location(table))).collect(), table.path)
+        location = rust_uri(self.location(table))
+        if not DeltaTable.is_deltatable(location):
+            # Without retries, which would commit the declaration once more on top of another first writer's. Who loses
+            # has a table all the same.
+            with contextlib.suppress(CommitFailedError):
+                DeltaTable.create(
+                    location,
+                    schema=Schema.from_json(table.spark_schema.json()),
+                    mode="ignore",
+                    partition_by=table.file_partitioning,
+                    description=table.description,
+                    configuration=table.properties,
+                    raise_if_key_not_exists=False,
+                    commit_properties=CommitProperties(max_commit_retries=0),
+                )
         if differences := table.difference(self.stored_schema(table)):
             raise DeltaTableError(
                 f"{table.path} is stored at {self.location(table)} with other columns than tables.py declares: "

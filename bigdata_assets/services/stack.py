@@ -1,6 +1,7 @@
 """All of it on one machine, as `make run` has it: engines, first materialisation, reports, Dagster's UI and daemon."""
 
 import contextlib
+import fcntl
 import json
 import shutil
 import sys
@@ -69,11 +70,16 @@ def run(settings: Settings) -> int:
 
 def prepare_dagster_home(settings: Settings, *, end_runs: bool = True) -> None:
     """Write dagster.yaml where there is none; `end_runs`: end the runs that a killed instance left as running."""
-    settings.dagster_home.mkdir(parents=True, exist_ok=True)
-    target = settings.dagster_home / "dagster.yaml"
-    if not target.exists():
-        with resources.as_file(resources.files("bigdata_assets.services") / "templates" / "dagster.yaml") as template:
-            shutil.copyfile(template, target)
+    home = settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    # One at a time: of two commands that are the first to open an instance, SQLite refuses one its tables.
+    with (home / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "dagster.yaml").exists():
+            with resources.as_file(resources.files("bigdata_assets.services") / "templates" / "dagster.yaml") as file:
+                shutil.copyfile(file, home / "dagster.yaml")
+        with dg.DagsterInstance.from_config(str(home)):
+            pass
     if end_runs:
         end_unfinished_runs(settings, "its process ended with the services that ran it")
 

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -207,9 +208,20 @@ class TestConcurrency:
         return errors
 
     def test_first_writers_of_one_table_lose_nothing(self, spark_server: Settings, manager: DeltaIOManager) -> None:
-        jobs = [(ROWS, frame(f"p{i}", i), f"p{i}") for i in range(5)]
-        assert self._write_at_once(spark_server, manager.storage, jobs) == []
-        assert stored(manager) == [(f"p{i}", i) for i in range(5)]
+        for attempt in range(3):
+            storage = f"{manager.storage}/{attempt}"
+            jobs = [(ROWS, frame(f"p{i}", i), f"p{i}") for i in range(5)]
+            assert self._write_at_once(spark_server, storage, jobs) == []
+            written = DeltaIOManager(storage, manager._spark, [ROWS])
+            assert stored(written) == [(f"p{i}", i) for i in range(5)]
+            assert written.version(ROWS) == len(jobs), "the declaration was committed more than once"
+
+    def test_the_declaration_is_committed_by_one_of_many_first_writers(self, tmp_path: Path) -> None:
+        for attempt in range(20):
+            managers = [DeltaIOManager(f"{tmp_path}/{attempt}", SparkResource(remote=""), [ROWS]) for _ in range(6)]
+            with ThreadPoolExecutor(len(managers)) as pool:
+                list(pool.map(lambda manager: manager.create(ROWS), managers))
+            assert managers[0].version(ROWS) == 0
 
     def test_two_writers_of_one_partition_leave_the_rows_of_one(
         self, spark_server: Settings, manager: DeltaIOManager
@@ -279,6 +291,18 @@ class TestKilled:
         resource.stop()
         manager.write(ROWS, frame("a", 7), ["a"], "run")
         assert stored(manager) == [("a", 7)]
+
+    @pytest.mark.parametrize("left", [[], [".00000000000000000000.json.c0ffee.tmp"]])
+    def test_a_writer_killed_before_its_first_commit_is_not_in_the_way(
+        self, manager: DeltaIOManager, left: list[str]
+    ) -> None:
+        log = Path(manager.location(ROWS)) / "_delta_log"
+        log.mkdir(parents=True)
+        for name in left:
+            (log / name).touch()
+        manager.write(ROWS, frame("a", 1), ["a"], "run")
+        assert stored(manager) == [("a", 1)]
+        assert manager.stored(ROWS).metadata().configuration["delta.constraints.n_valid"] == "n >= 0"
 
     def test_a_server_that_is_not_there_is_named_at_once(self) -> None:
         with pytest.raises(SparkUnreachableError, match="bigdata-assets services up"):

@@ -17,19 +17,19 @@ TABLE = Table(
 )
 
 
-def test_create_sql_has_types_not_null_checks_comments_and_partitioning():
-    sql = TABLE.create_sql("/data/a b`c")
-    assert "CREATE TABLE IF NOT EXISTS delta.`/data/a b``c`" in sql
-    assert r"`n` bigint NOT NULL COMMENT 'It\'s a count.'" in sql
-    assert "`share` double COMMENT" in sql
-    assert "PARTITIONED BY (`part`)" in sql
-    assert "'delta.constraints.n_valid' = 'n >= 0'" in sql
-    assert "'delta.constraints.share_of_none' = 'n > 0 OR share IS NULL'" in sql
+def test_every_check_is_a_property_that_older_writers_may_not_ignore():
+    assert TABLE.properties == {
+        "bigdata_assets.table": "toy/rows",
+        "delta.constraints.n_valid": "n >= 0",
+        "delta.constraints.share_of_none": "n > 0 OR share IS NULL",
+        "delta.minWriterVersion": "3",
+    }
+    assert "delta.minWriterVersion" not in Table("toy", "rows", "Rows.", TABLE.columns[:1]).properties
 
 
 def test_files_of_many_small_partitions_are_not_kept_apart():
     table = Table("toy", "rows", "Rows.", TABLE.columns, partition_column="part", partitioned_files=False)
-    assert "PARTITIONED BY" not in table.create_sql("/x")
+    assert (TABLE.file_partitioning, table.file_partitioning) == (["part"], [])
 
 
 def test_difference_names_missing_extra_and_mistyped_columns():
