@@ -88,7 +88,8 @@ class Table:
     @property
     def properties(self) -> dict[str, str]:
         """Delta table properties. CHECKs are among them so that no moment is without them; writers of a version that
-        would not keep them are shut out."""
+        would not keep them are shut out.
+        """
         checks = {f"delta.constraints.{name}": condition for name, condition in self.constraints.items()}
         return {"bigdata_assets.table": self.path, **checks, **({"delta.minWriterVersion": "3"} if checks else {})}
 
