@@ -13,13 +13,15 @@ _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{0,15}:/{2,}")
 _WWW = re.compile(r"www\d?\.", re.IGNORECASE)
 _HOST_END = re.compile(r"[/?#\\]")
 _PORT = re.compile(r":\d*$")
+_BARE_HOST_SLASH = re.compile(r"[^/?#\\]+/")
 
 
 def normalise(url: str, *, strip_scheme: bool = True) -> str:
     """A URL as the classifier reads it.
 
     Quotes around the whole and `&amp;` for `&` are left-overs of the pages that a URL was copied from, not part of it,
-    and stand in some sources for all classes, in others for one: both go always.
+    and stand in some sources for all classes, in others for one: both go always. So does the slash after a bare host:
+    `a.com` and `a.com/` name one page (RFC 3986, 6.2.3), and which of them a list has tells who made the list.
 
     Args:
         url: any text.
@@ -31,6 +33,8 @@ def normalise(url: str, *, strip_scheme: bool = True) -> str:
             url = url[match.end() :]
         if match := _WWW.match(url):
             url = url[match.end() :]
+    if _BARE_HOST_SLASH.fullmatch(url, scheme_length(url)):
+        url = url[:-1]
     return url
 
 

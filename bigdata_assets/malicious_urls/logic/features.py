@@ -269,7 +269,7 @@ CHARACTERS = ("other", "digits", "vowels", "consonants", "capitals", "non-ascii"
 MEASURES = (
     "length", "host length", "path length", "query length", "domain length", "subdomain length", "host labels",
     "subdomains", "path depth", "is ip", "has port", "has user", "scheme length", "starts with www", "host alone",
-    "host and slash alone", "file name length", "entropy", "host entropy", "brand before domain",
+    "file name length", "entropy", "host entropy", "brand before domain",
 )  # fmt: skip
 RUNS = (
     "digit share", "capital share", "vowel share", "words", "longest word", "mean word length", "longest number",
@@ -425,7 +425,6 @@ class _HandMade:
             schemes,
             [text[:4].lower() == "www." for text in self.texts],
             lengths[:, 1:].sum(axis=1) == 0,
-            (lengths[:, 1] == 1) & (lengths[:, 2] == 0),
             np.maximum(self.query - last_slash - 1, 0),
             self._entropy_bits(self.inside),
             self._entropy_bits(self.inside & (self.region == 0)),

@@ -43,6 +43,16 @@ def test_left_overs_of_html_go_in_either_case():
     assert normalise("'a.com/?x=1&amp;y=2'", strip_scheme=False) == "a.com/?x=1&y=2"
 
 
+@pytest.mark.parametrize("strip_scheme", [True, False])
+def test_a_bare_host_is_one_with_and_without_its_slash(strip_scheme):
+    for scheme in ("", "https://", "http://www."):
+        with_slash, without = (normalise(f"{scheme}a.com{end}", strip_scheme=strip_scheme) for end in ("/", ""))
+        assert with_slash == without
+        assert without.endswith("a.com")
+    for other in ("a.com/b/", "a.com//", "a.com?x=/", "a.com#/"):
+        assert normalise(other) == other
+
+
 @given(st.text())
 def test_any_text_has_a_host_and_a_domain(text):
     assert isinstance(host(text), str)
