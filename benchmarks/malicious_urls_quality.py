@@ -2,8 +2,8 @@
 
 Protocol: exact duplicates and URLs with contradicting labels go; five domain-grouped splits; scheme and `www.` stripped
 for all models, and the slash after a bare host. The splits' seeds were never looked at while settings were chosen (that
-was on seeds 0 to 3). Cross-set: fitted on all of the stratified sample, scored on fused_binary_183k.parquet without the rows
-whose registered domain occurs in the sample. Nothing was chosen by the cross-set figure.
+was on seeds 0 to 3). Cross-set: fitted on all of the stratified sample, scored on fused_binary_183k.parquet without the
+rows whose registered domain occurs in the sample. Nothing was chosen by the cross-set figure.
 
 Usage: BIGDATA_SOURCES=../shared/data python benchmarks/malicious_urls_quality.py [--family ensemble] [--repeats 5]
 """

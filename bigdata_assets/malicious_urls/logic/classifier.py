@@ -97,6 +97,13 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):
     def predict(self, X: np.ndarray) -> np.ndarray:  # noqa: N803
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
+    @property
+    def feature_importances_(self) -> np.ndarray:
+        """(features,) what the splits by each feature took from the loss."""
+        import lightgbm
+
+        return np.asarray(lightgbm.Booster(model_str=self.model_text_).feature_importance("gain"))
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in super().__getstate__().items() if name != "_booster"}
 
@@ -262,7 +269,7 @@ def build(family: str, *, strip_scheme: bool = True, seed: int = 0, n_jobs: int 
     if family == "forest":
         forest = RandomForestClassifier(300, min_samples_leaf=2, random_state=seed, n_jobs=n_jobs)
         return make_pipeline(HandMadeFeatures(strip_scheme), forest)
-    raise ValueError(f"there is no family {family!r}")
+    raise ValueError(f"there is no family {family!r}; there are {', '.join(FAMILIES)}")
 
 
 def predict(model: Any, urls: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
