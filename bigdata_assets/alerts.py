@@ -21,12 +21,13 @@ def run_failure_alert(settings: Settings) -> dg.SensorDefinition:
         description="Logs each failed run and posts it as JSON to ALERT_WEBHOOK_URL where that is set.",
     )
     def run_failure_alert(context: dg.RunFailureSensorContext) -> None:
+        steps = {event.step_key: reason(event) for event in context.get_step_failure_events()}
         alert = {
             "run_id": context.dagster_run.run_id,
             "job": context.dagster_run.job_name,
             "assets": sorted(key.to_user_string() for key in context.dagster_run.asset_selection or []),
             "partition": context.dagster_run.tags.get("dagster/partition", ""),
-            "error": context.failure_event.message or "",
+            "error": "; ".join(f"{step}: {why}" for step, why in steps.items()) or reason(context.failure_event),
         }
         alert["text"] = (
             f"Run {alert['run_id']} of {', '.join(alert['assets']) or alert['job']} failed: {alert['error']}"
@@ -36,6 +37,14 @@ def run_failure_alert(settings: Settings) -> dg.SensorDefinition:
             post(settings.alert_webhook_url, alert)
 
     return run_failure_alert
+
+
+def reason(event: dg.DagsterEvent) -> str:
+    """Why a step or a run failed: the asset's own error, which says what to do, without the traceback."""
+    error = getattr(event.event_specific_data, "error", None)
+    while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
+        error = error.cause
+    return ((error.message if error else event.message) or "").strip()
 
 
 def post(url: str, alert: Mapping[str, object]) -> None:

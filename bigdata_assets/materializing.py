@@ -16,6 +16,7 @@ from dagster._core.execution.api import create_execution_plan, execute_run_itera
 from tqdm import tqdm
 
 from bigdata_assets import definitions
+from bigdata_assets.alerts import reason
 from bigdata_assets.settings import Settings
 
 ASSET_JOB = "__ASSET_JOB"
@@ -177,7 +178,7 @@ def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first:
                 if bar.disable:  # no terminal: a line a step, not a bar
                     click.echo(f"  done {event.step_key}")
             elif event.is_step_failure:
-                click.echo(_why(event), err=False)
+                click.echo(f"FAILED {event.step_key or 'run'}: {reason(event)}")
             elif event.is_run_failure:
                 ok = False
     if not ok:
@@ -197,11 +198,3 @@ def _quiet(log: Path) -> Iterator[TextIO]:
         finally:
             sys.stderr.flush()
             os.dup2(terminal.fileno(), 2)
-
-
-def _why(event: dg.DagsterEvent) -> str:
-    """A failed step's or run's reason: the asset's own error, which says what to do, without the traceback."""
-    error = getattr(event.event_specific_data, "error", None)
-    while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
-        error = error.cause
-    return f"FAILED {event.step_key or 'run'}: {(error.message if error else event.message or '').strip()}"

@@ -97,7 +97,8 @@ def _fetch_with_ivy(jars: list[Jar], folder: Path, engine: str) -> None:
         if not settings.is_file():
             settings = work / "ivysettings.xml"
             settings.write_text(IVY_SETTINGS)
-        command = ["java", f"-Divy.default.ivy.user.dir={work}", "-jar", str(_ivy_jar())]
+        ivy = next((spark_home() / "jars").glob("ivy-*.jar"))
+        command = ["java", f"-Divy.default.ivy.user.dir={work}", "-jar", str(ivy)]
         command += ["-ivy", str(work / "ivy.xml"), "-settings", str(settings), "-cache", str(work / "cache")]
         command += ["-retrieve", f"{work}/lib/[artifact]-[revision].[ext]"]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -114,11 +115,16 @@ def _fetch_with_ivy(jars: list[Jar], folder: Path, engine: str) -> None:
             fetched.replace(folder / jar.file_name)
 
 
-def _ivy_jar() -> Path:
+def spark_home() -> Path:
+    """The installed pyspark's own folder, which has Spark's jars and commands.
+
+    Raises:
+        JarsError: pyspark is not installed.
+    """
     spec = importlib.util.find_spec("pyspark")
     if spec is None or spec.origin is None:
         raise JarsError("pyspark is not installed: run `make env`.")
-    return next((Path(spec.origin).parent / "jars").glob("ivy-*.jar"))
+    return Path(spec.origin).parent
 
 
 def _ivy_xml(jars: list[Jar]) -> str:

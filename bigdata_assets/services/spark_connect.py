@@ -1,13 +1,11 @@
 """The local Spark Connect server: on loopback, behind a token, with Delta Lake. As a script: asks it `SELECT 1`."""
 
-import importlib.util
 import os
 import secrets
 import shutil
 import subprocess
 import sys
 from importlib import resources
-from pathlib import Path
 
 from bigdata_assets import settings as settings_module
 from bigdata_assets.services import jars
@@ -70,7 +68,7 @@ def spark_connect(settings: Settings) -> Process:
         "spark.local.dir": str(scratch),
         "spark.driver.extraJavaOptions": f'{java_options} -Dderby.system.home="{scratch}"',
     }
-    command = [str(_spark_home() / "bin" / "spark-submit")]
+    command = [str(jars.spark_home() / "bin" / "spark-submit")]
     command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "--name", "bigdata_assets"]
     command += ["--master", "local[*]", "--driver-memory", settings.spark_driver_memory, "--jars", delta]
     command += [part for key, value in configuration.items() for part in ("--conf", f"{key}={value}")]
@@ -79,7 +77,7 @@ def spark_connect(settings: Settings) -> Process:
         **settings.environment(),
         "PYSPARK_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": "127.0.0.1",
-        "SPARK_HOME": str(_spark_home()),
+        "SPARK_HOME": str(jars.spark_home()),
         "SPARK_CONNECT_AUTHENTICATE_TOKEN": secret,
         # For a client this names the server; spark-submit takes it for its own master and refuses to start.
         "SPARK_REMOTE": None,
@@ -104,13 +102,6 @@ def _answers(settings: Settings, secret: str) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return probe.returncode == 0
-
-
-def _spark_home() -> Path:
-    spec = importlib.util.find_spec("pyspark")
-    if spec is None or spec.origin is None:
-        raise jars.JarsError("pyspark is not installed: run `make env`.")
-    return Path(spec.origin).parent
 
 
 def _template(name: str) -> str:

@@ -1,16 +1,20 @@
-"""What a new user sees: `make run`'s command, the UI in Chromium, a sensor that turns a new file green, Ctrl-C."""
+"""What a new user sees: `make run`'s command, the UI in Chromium, a sensor that turns a new file green, the mart that
+follows it, an alert of a failed run, Ctrl-C."""
 
 import json
 import os
 import shutil
 import signal
+import threading
 import urllib.request
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from deltalake import DeltaTable
 from playwright.sync_api import Page, sync_playwright
 
 from bigdata_assets.services.supervisor import free_port, read_state
@@ -24,6 +28,7 @@ ARGUMENTS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 )
+CLASSIFIER = ["malicious_urls", "url_classifier"]
 LOCATION = {"repositoryLocationName": "bigdata_assets", "repositoryName": "__repository__"}
 
 
@@ -59,11 +64,46 @@ def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("Oberfläche und mehr")
 
 
+class Webhook(ThreadingHTTPServer):
+    """Keeps what is posted to it."""
+
+    def __init__(self) -> None:
+        self.posted: list[dict[str, Any]] = []
+        super().__init__(("127.0.0.1", 0), _Taker)
+        self.url = f"http://127.0.0.1:{self.server_port}/secret-path"
+
+
+class _Taker(BaseHTTPRequestHandler):
+    server: Webhook
+
+    def do_POST(self) -> None:
+        self.server.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 @pytest.fixture
-def ui(spark_server: Settings, trained_folder: Path) -> Iterator[Ui]:
+def webhook() -> Iterator[Webhook]:
+    with Webhook() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def ui(spark_server: Settings, trained_folder: Path, webhook: Webhook) -> Iterator[Ui]:
     """The whole stack by the command that `make run` calls, on the sample, its engine shared with the session's."""
-    ports = {"ui_port": free_port(), "reports_url": f"http://127.0.0.1:{free_port()}"}
-    project = Project(trained_folder, spark_server.model_copy(update=ports))
+    own = {
+        "ui_port": free_port(),
+        "reports_url": f"http://127.0.0.1:{free_port()}",
+        "alert_webhook_url": webhook.url,
+    }
+    project = Project(trained_folder, spark_server.model_copy(update=own))
     shutil.rmtree(project.landing)  # the sample's own files come only where there is no landing folder yet
     log = (trained_folder / "run.log").open("w")
     run = project.cli("run", output=log)
@@ -91,7 +131,7 @@ def page() -> Iterator[Page]:
         browser.close()
 
 
-def test_a_new_user_sees_it_work(ui: Ui, page: Page, trained_folder: Path) -> None:
+def test_a_new_user_sees_it_work(ui: Ui, page: Page, trained_folder: Path, webhook: Webhook) -> None:
     # The first materialisation made everything.
     nodes = ui.graphql("{ assetNodes { assetKey { path } assetMaterializations(limit: 1) { runId } } }")["assetNodes"]
     assert len(nodes) >= 10
@@ -121,8 +161,34 @@ def test_a_new_user_sees_it_work(ui: Ui, page: Page, trained_folder: Path) -> No
     assert started["__typename"] == "Sensor", started
     landing = Path(ui.settings.storage) / "landing" / "urls"
     (landing / "broken name,.csv").write_text("url\na.example.org\n")
-    (landing / "new_delivery.csv").write_text("url\nhttp://fresh.example.org/login\n")
+    (landing / "new_delivery.csv").write_text("url\nhttp://fresh.seen-nowhere.test/login\n")
     wait_for(lambda: "new_delivery.csv" in ui.materialized_partitions("predictions"), 240, "the new file is scored")
+
+    # The mart follows by its automation condition, without anything being switched on.
+    def domains_in_mart() -> set[str]:
+        return set(
+            DeltaTable(f"{ui.settings.storage}/malicious_urls/prediction_mart")
+            .to_pyarrow_table()["registered_domain"]
+            .to_pylist()
+        )
+
+    wait_for(lambda: "seen-nowhere.test" in domains_in_mart(), 240, "the mart has the new file's domain")
+
+    # A run that fails is told to the webhook.
+    assert webhook.posted == []
+    launch = """mutation ($p: ExecutionParams!) { launchRun(executionParams: $p) { __typename } }"""
+    selector = {
+        **LOCATION,
+        "pipelineName": "__ASSET_JOB",
+        "assetSelection": [{"path": CLASSIFIER}],
+        "assetCheckSelection": [],
+    }
+    config = {"ops": {"__".join(CLASSIFIER): {"config": {"family": "no such family"}}}}
+    launched = ui.graphql(launch, p={"selector": selector, "runConfigData": config})["launchRun"]
+    assert launched["__typename"] == "LaunchRunSuccess"
+    wait_for(lambda: webhook.posted, 240, "the alert")
+    assert webhook.posted[0]["assets"] == ["/".join(CLASSIFIER)]
+    assert "there is no family 'no such family'" in webhook.posted[0]["text"]
 
     # A code server that is killed comes back, and the UI with it.
     state = read_state(ui.settings.services_dir, "stack")
