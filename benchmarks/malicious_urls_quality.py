@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import confusion_matrix, roc_auc_score
 from sklearn.pipeline import make_pipeline
 
 from bigdata_assets.malicious_urls.logic import classifier, evaluation, splits
@@ -71,13 +71,33 @@ def grouped(rows: pd.DataFrame, models: dict[str, Callable[[], Any]], repeats: i
             seconds.setdefault(name, []).append(time.perf_counter() - start)
             answers[name] = model.predict_proba(urls[test].tolist())
         for name, answer in answers.items():
-            figures = evaluation.evaluate(truth[test], answer, classes)
+            figures = _figures(truth[test], answer, classes)
             # 149 ietf.org pages labelled phishing are right or wrong together and move accuracy by .02.
             right = pd.Series(np.asarray(classes)[answer.argmax(axis=1)] == truth[test])
             figures["accuracy, each domain counting once"] = float(right.groupby(domains[test]).mean().mean())
             found.setdefault(name, []).append(figures)
             print(seed, name, f"{found[name][-1]['accuracy']:.4f} {found[name][-1]['ROC AUC']:.4f}", flush=True)
     return {name: {**_summary(every), "fit_s": seconds.get(name), "splits": every} for name, every in found.items()}
+
+
+def _figures(truth: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> dict[str, Any]:
+    """`measures`, each class's figures and the confusion matrix, as JSON can hold them.
+
+    A rate that the sample cannot resolve is left out of the figures and named under `unresolved`, with the reason.
+    """
+    found = evaluation.measures(truth, probabilities, classes)
+    n_benign = int((truth == evaluation.BENIGN).sum())
+    predicted = np.asarray(classes)[probabilities.argmax(axis=1)]
+    return {
+        **{name: value for name, value in found.items() if not np.isnan(value)},
+        "unresolved": {
+            name: f"{n_benign} benign rows cannot tell it" for name, value in found.items() if np.isnan(value)
+        },
+        "rows": len(truth),
+        "benign rows": n_benign,
+        "classes": evaluation.per_class(truth, probabilities, classes).to_dict(orient="records"),
+        "confusion": confusion_matrix(truth, predicted, labels=list(classes)).tolist(),
+    }
 
 
 def _summary(every: list[dict[str, Any]]) -> dict[str, Any]:

@@ -270,9 +270,3 @@ def build(family: str, *, strip_scheme: bool = True, seed: int = 0, n_jobs: int 
         forest = RandomForestClassifier(300, min_samples_leaf=2, random_state=seed, n_jobs=n_jobs)
         return make_pipeline(HandMadeFeatures(strip_scheme), forest)
     raise ValueError(f"there is no family {family!r}; there are {', '.join(FAMILIES)}")
-
-
-def predict(model: Any, urls: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Class of each URL (n,), and the probabilities of all of them (n, classes), columns as in `model.classes_`."""
-    probabilities = model.predict_proba(urls)
-    return model.classes_[probabilities.argmax(axis=1)], probabilities

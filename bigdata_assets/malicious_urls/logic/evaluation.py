@@ -40,26 +40,6 @@ def measures(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str
     }
 
 
-def evaluate(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """`measures`, each class's figures and the confusion matrix, as JSON can hold them.
-
-    A rate that the sample cannot resolve is left out of the figures and named under `unresolved`, with the reason.
-    """
-    found = measures(truth, probabilities, classes)
-    n_benign = int((truth == BENIGN).sum())
-    predicted = np.asarray(classes)[probabilities.argmax(axis=1)]
-    return {
-        **{name: value for name, value in found.items() if not np.isnan(value)},
-        "unresolved": {
-            name: f"{n_benign} benign rows cannot tell it" for name, value in found.items() if np.isnan(value)
-        },
-        "rows": len(truth),
-        "benign rows": n_benign,
-        "classes": per_class(truth, probabilities, classes).to_dict(orient="records"),
-        "confusion": metrics.confusion_matrix(truth, predicted, labels=list(classes)).tolist(),
-    }
-
-
 def tpr_at_fpr(positive: np.ndarray, score: np.ndarray, rate: float) -> float:
     """Share of positives above the lowest threshold that at most `rate` of the negatives exceed.
 
