@@ -1,30 +1,35 @@
-"""Scoring of URLs: on Spark as the asset does it, the pipeline's bare predict_proba, and the classic scalar UDF.
+"""Reading a landed file of 1 GB, and scoring of URLs: on Spark as the assets do it, bare libraries, the classic way.
 
-The classic way builds a one-row frame for every URL inside a Python UDF and predicts it by itself; it is measured on
-few rows, because it would take an hour on all.
+The classic way of scoring builds a one-row frame for every URL inside a Python UDF and predicts it by itself; it is
+measured on few rows, because it would take an hour on all.
 """
 
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 from pyspark.sql import functions as F
+from upath import UPath
 
 from bigdata_assets import settings as settings_module
 from bigdata_assets.io_managers.sklearn_model import SklearnModelIOManager, StoredModel, TrainedModel
-from bigdata_assets.malicious_urls.logic import classifier, scoring, training
+from bigdata_assets.malicious_urls.logic import classifier, reading, scoring, training
 from bigdata_assets.malicious_urls.sample import write_landing_files, write_sample
 from bigdata_assets.malicious_urls.tables import CLASSES
 from bigdata_assets.resources.spark import SparkResource
 
 CORES = 2
 CLASSIC_ROWS = 600
+LARGE_FILE_BYTES = 10**9
 
 
 def run() -> dict[str, float]:
@@ -46,7 +51,7 @@ def run() -> dict[str, float]:
         path = f"{folder}/urls.parquet"
         pq.write_table(_rows(urls), path)
         try:
-            figures = _measure(spark, stored, path, urls)
+            figures = _large_file(spark, Path(folder) / "large.csv", urls) | _measure(spark, stored, path, urls)
         finally:
             spark.stop()
     return figures
@@ -86,6 +91,56 @@ def _measure(spark: SparkResource, stored: StoredModel, path: str, urls: list[st
         "ours : classic": rate / classic_rate,
         "ours : bare, per core": rate / CORES / bare_rate,
     }
+
+
+def _large_file(spark: SparkResource, path: Path, urls: list[str]) -> dict[str, float]:
+    """Reading one file of 1 GB: seconds, and the most memory that any of Spark's Python workers took."""
+    lines = "".join(f'"{url.replace(chr(34), chr(34) * 2)}"\n' for url in urls if "\n" not in url and "\r" not in url)
+    with path.open("w", encoding="utf-8") as file:
+        file.write("url\n")
+        while file.tell() < LARGE_FILE_BYTES:
+            file.write(lines)
+
+    def ours() -> None:
+        rows = reading.read_urls(spark.spark_session, reading.plan_splits(UPath(path)))
+        rows.write.format("noop").mode("overwrite").save()
+
+    def bare() -> None:
+        options = pa.csv.ParseOptions(newlines_in_values=False)
+        for _ in pa.csv.open_csv(path, parse_options=options):
+            pass
+
+    with _WorkersMemory() as memory:
+        started = time.perf_counter()
+        ours()
+        seconds = time.perf_counter() - started
+    figures = {
+        "reading a file of 1 GB, s": seconds,
+        "the same by bare pyarrow.csv, which checks no URL, s": _best(bare, 1),
+        "peak memory of a Python worker while reading it, MB": memory.peak_mb,
+    }
+    path.unlink()
+    return figures
+
+
+class _WorkersMemory:
+    """Watches Spark's Python workers for the largest resident set."""
+
+    def __enter__(self) -> "_WorkersMemory":
+        self.peak_mb, self._ended = 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.5):
+            for process in psutil.process_iter(["cmdline", "memory_info"]):
+                if "pyspark.daemon" in (process.info["cmdline"] or []):
+                    self.peak_mb = max(self.peak_mb, process.info["memory_info"].rss / 2**20)
 
 
 def _inputs(sources: str, folder: Path) -> tuple[pd.DataFrame, list[str]]:
