@@ -6,6 +6,7 @@ import sys
 import click
 from dotenv import load_dotenv
 
+from bigdata_assets import fork_server
 from bigdata_assets import settings as settings_module
 from bigdata_assets.services import cli as services_cli
 from bigdata_assets.services import stack
@@ -28,10 +29,11 @@ def materialize(select: str, partitions: tuple[str, ...], missing: bool) -> None
 
     The exit code is 1 where a run failed, 2 where the selection or a partition does not exist.
     """
-    from bigdata_assets import materializing
-
     settings = settings_module.load()
     os.environ.update(settings.environment())
+    fork_server.start()
+    from bigdata_assets import materializing
+
     stack.prepare_dagster_home(settings, end_runs=False)
     try:
         ok = materializing.materialize(settings, select, list(partitions), missing)

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from bigdata_assets.fork_server import PRELOADED
 from bigdata_assets.io_managers.delta import delta_io_manager
 from bigdata_assets.io_managers.report import ReportIOManager
 from bigdata_assets.io_managers.sklearn_model import SklearnModelIOManager
@@ -13,18 +14,6 @@ from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.settings import Settings
 from bigdata_assets.sources import Sources
 from bigdata_assets.tables import Table
-
-PRELOADED = [
-    "bigdata_assets.definitions",
-    "pyspark.sql.connect.session",
-    "pyspark.sql.connect.functions",
-    "pandas",
-    "pyarrow.dataset",
-    "deltalake",
-    "grpc",
-]
-"""Imported once in the fork server; each step starts with them there. benchmarks/overhead.py has the figures."""
-
 
 REFRESH = dg.AutomationConditionSensorDefinition(
     "refresh",

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
+SESSION_CONFIGURATION = {
+    # One meaning of a timestamp everywhere: the instant, shown in UTC.
+    "spark.sql.session.timeZone": "UTC",
+    # In Spark 4.2.0 a scalar Python UDF over a Parquet scan waits for ever with it (SPARK-58241).
+    "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
+}
+
+
 class SparkUnreachableError(ConnectionError):
     """No Spark Connect server answers at the address."""
 
@@ -58,8 +66,7 @@ class SparkResource(PySparkResource):
             if token:
                 os.environ.setdefault("SPARK_CONNECT_AUTHENTICATE_TOKEN", token)
             builder = SparkSession.builder.remote(self.remote)
-            # One meaning of a timestamp everywhere: the instant, shown in UTC.
-            for key, value in {"spark.sql.session.timeZone": "UTC", **self.spark_config}.items():
+            for key, value in {**SESSION_CONFIGURATION, **self.spark_config}.items():
                 builder = builder.config(key, value)
             self._session = builder.create()
         return self._session

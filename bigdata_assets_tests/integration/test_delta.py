@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, functions
 from pyspark.sql import types as T
 
 from bigdata_assets.checks import schema_check
@@ -178,6 +178,21 @@ class TestWriting:
         assert metadata.configuration["delta.constraints.n_valid"] == "n >= 0"
         assert manager.stored_schema(ROWS)["n"].metadata["comment"] == "It's a count."
         assert not manager.stored_schema(ROWS)["n"].nullable
+
+
+class TestReading:
+    def test_a_scalar_python_udf_over_a_stored_table_ends(self, manager: DeltaIOManager) -> None:
+        manager.write(ROWS, frame("a", 1, 2), ["a"], "run")
+        doubled = functions.udf(lambda n: 2 * n, T.LongType())
+        answer: list[int] = []
+        rows = manager.read(ROWS).select(doubled("n").alias("n"))
+        # SPARK-58241: in a thread, or its failure would stop all tests.
+        thread = threading.Thread(target=lambda: answer.extend(row["n"] for row in rows.collect()), daemon=True)
+        thread.start()
+        thread.join(60)
+        if thread.is_alive():
+            manager.spark.interruptAll()
+        assert sorted(answer) == [2, 4]
 
 
 class TestConcurrency:
