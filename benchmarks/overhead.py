@@ -86,7 +86,8 @@ def run() -> dict[str, float]:
         environment = {"DAGSTER_HOME": f"{folder}/dagster", "BIGDATA_STORAGE": f"{folder}/storage"}
         run = "from benchmarks.overhead import materialize_tiny; materialize_tiny()"
         # As `bigdata-assets materialize` does.
-        start = "from bigdata_assets import fork_server; fork_server.start(); "
+        log = f"__import__('pathlib').Path({folder!r}, 'log')"
+        start = f"from bigdata_assets import fork_server; fork_server.start({log}); "
         # The one in force last, so that it is not the server's first use that is measured.
         for executor, code in (("in process", run), ("spawned", run), ("in force", start + run)):
             seconds = _best([sys.executable, "-c", code], environment | {"BENCH_EXECUTOR": executor})

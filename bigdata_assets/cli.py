@@ -31,12 +31,13 @@ def materialize(select: str, partitions: tuple[str, ...], missing: bool) -> None
     """
     settings = settings_module.load()
     os.environ.update(settings.environment())
-    fork_server.start()
+    log = settings.services_dir / "logs" / "materialize.log"
+    fork_server.start(log)
     from bigdata_assets import materializing
 
     stack.prepare_dagster_home(settings, end_runs=False)
     try:
-        ok = materializing.materialize(settings, select, list(partitions), missing)
+        ok = materializing.materialize(settings, log, select, list(partitions), missing)
     except materializing.SelectionError as error:
         raise click.UsageError(str(error)) from error
     sys.exit(0 if ok else 1)

@@ -28,15 +28,13 @@ class SelectionError(ValueError):
     """The selection or a partition does not exist."""
 
 
-def materialize(settings: Settings, select: str, partitions: Sequence[str], missing: bool) -> bool:
-    """Materialise a selection; whether every run succeeded.
+def materialize(settings: Settings, log: Path, select: str, partitions: Sequence[str], missing: bool) -> bool:
+    """Materialise a selection; whether every run succeeded. Details go to the file `log`.
 
     Raises:
         SelectionError: nothing is selected, or a named partition does not exist.
     """
     graph = definitions.defs.resolve_asset_graph()
-    log = settings.services_dir / "logs" / "materialize.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     with dg.DagsterInstance.get() as instance:
         for name, keys in definitions.discover_partitions(settings).items():
             instance.add_dynamic_partitions(name, keys)

@@ -14,6 +14,8 @@ LANDED_FILES = dg.DynamicPartitionsDefinition(name="landed_url_files")
 
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}\.(csv|csv\.gz|parquet)")
 """Names that are safe as a partition key, in a path and in SQL alike."""
+FINGERPRINT = "landed_file"
+"""Metadata of a url_batches partition: which version of the file was read."""
 UNFINISHED = re.compile(r"^[._]|\.(tmp|part|partial|crdownload|swp|filepart|inprogress)$|~$", re.IGNORECASE)
 """Names that programs give to a file which they are still writing."""
 
@@ -29,6 +31,12 @@ class LandedFile:
     @property
     def fingerprint(self) -> str:
         return f"{self.size_bytes}-{self.modified_ns}"
+
+
+def landed_file(path: UPath) -> LandedFile:
+    """A file of the landing folder as it is now."""
+    status = path.stat()
+    return LandedFile(path.name, status.st_size, getattr(status, "st_mtime_ns", int(status.st_mtime * 1e9)))
 
 
 def landing_folder(storage: str) -> UPath:
@@ -53,9 +61,7 @@ def landed_files(folder: UPath) -> tuple[list[LandedFile], list[str]]:
         if not FILE_NAME.fullmatch(path.name) or "..." in path.name or not path.is_file():
             refused.append(path.name)
             continue
-        status = path.stat()
-        modified_ns = getattr(status, "st_mtime_ns", int(status.st_mtime * 1e9))
-        files.append(LandedFile(path.name, status.st_size, modified_ns))
+        files.append(landed_file(path))
     return files, refused
 
 

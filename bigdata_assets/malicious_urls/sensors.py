@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from bigdata_assets.malicious_urls.partitions import (
+    FINGERPRINT,
     LANDED_FILES,
     LandedFile,
     complete_files,
@@ -102,10 +103,12 @@ def unscored_files(instance: dg.DagsterInstance, settings: Settings) -> list[Lan
 
 
 def _requests(instance: dg.DagsterInstance, files: list[LandedFile]) -> Iterator[dg.RunRequest]:
-    """A run for each file version that has none, or whose last run failed, up to MAX_ATTEMPTS.
+    """A run for each file version that has none, or whose last run failed, up to MAX_ATTEMPTS; those that were scored
+    by other runs, from the UI or the command line, are left alone.
 
     A run key that was used is never launched again, even if that run failed: the attempt's number is part of it.
     """
+    scored = instance.get_latest_storage_id_by_partition(PREDICTIONS.key, dg.DagsterEventType.ASSET_MATERIALIZATION)
     sent = 0
     for file in files:
         if sent == MAX_RUNS_PER_TICK:
@@ -114,8 +117,19 @@ def _requests(instance: dg.DagsterInstance, files: list[LandedFile]) -> Iterator
         runs = instance.get_runs(dg.RunsFilter(tags={FILE_TAG: identity}))
         if len(runs) >= MAX_ATTEMPTS or any(run.status != dg.DagsterRunStatus.FAILURE for run in runs):
             continue
+        if not runs and _is_scored(instance, file, scored.get(file.name, -1)):
+            continue
         sent += 1
         yield dg.RunRequest(f"{identity}:{len(runs)}", partition_key=file.name, tags={FILE_TAG: identity})
+
+
+def _is_scored(instance: dg.DagsterInstance, file: LandedFile, predicted: int) -> bool:
+    """Whether this version of a file was read, and predicted after that; `predicted`: that event's place in the log."""
+    wanted = dg.AssetRecordsFilter(asset_key=URL_BATCHES.key, asset_partitions=[file.name])
+    for record in instance.fetch_materializations(wanted, limit=1).records:
+        read = record.asset_materialization.metadata.get(FINGERPRINT) if record.asset_materialization else None
+        return read is not None and read.value == file.fingerprint and predicted > record.storage_id
+    return False
 
 
 def _registered(instance: dg.DagsterInstance) -> set[str]:

@@ -164,6 +164,19 @@ def test_a_new_user_sees_it_work(ui: Ui, page: Page, trained_folder: Path, webho
     (landing / "new_delivery.csv").write_text("url\nhttp://fresh.seen-nowhere.test/login\n")
     wait_for(lambda: "new_delivery.csv" in ui.materialized_partitions("predictions"), 240, "the new file is scored")
 
+    # What the first materialisation scored is not scored again.
+    runs = ui.graphql("{ runsOrError { ... on Runs { results { jobName tags { key value } } } } }")["runsOrError"][
+        "results"
+    ]
+    asked_for = [
+        tag["value"]
+        for run in runs
+        if run["jobName"] == "score_landed_file"
+        for tag in run["tags"]
+        if tag["key"] == "dagster/partition"
+    ]
+    assert asked_for == ["new_delivery.csv"]
+
     # The mart follows by its automation condition, without anything being switched on.
     def domains_in_mart() -> set[str]:
         return set(

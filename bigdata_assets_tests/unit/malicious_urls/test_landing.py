@@ -92,6 +92,29 @@ def test_a_failed_file_is_tried_three_times_in_all_each_with_its_own_run_key(set
         assert isinstance(tick(sensor, instance, cursor)[0], dg.SkipReason)
 
 
+def test_what_was_scored_by_hand_is_not_scored_again_unless_it_changed(settings, folder):
+    sensor = sensors.landing_sensor(settings)
+    land(folder, "a.csv")
+    (file,), _ = landed_files(folder)
+    with dg.instance_for_test() as instance:
+
+        def report(asset, **metadata):
+            event = dg.AssetMaterialization(["malicious_urls", asset], partition="a.csv", metadata=metadata)
+            instance.report_runless_asset_event(event)
+
+        def asked_for():
+            _, cursor = tick(sensor, instance)
+            return [request.partition_key for request in getattr(tick(sensor, instance, cursor)[0], "run_requests", [])]
+
+        report("predictions")
+        report("url_batches", landed_file=file.fingerprint)
+        assert asked_for() == ["a.csv"]  # read, but not predicted since
+        report("predictions")
+        assert asked_for() == []
+        land(folder, "a.csv", b"url\na.com\nb.com\n", age_s=30)
+        assert asked_for() == ["a.csv"]
+
+
 def test_a_file_that_was_written_again_is_scored_again(settings, folder):
     sensor = sensors.landing_sensor(settings)
     land(folder, "a.csv")
