@@ -1,6 +1,7 @@
 """The `bigdata-assets` command."""
 
 import os
+import re
 import sys
 
 import click
@@ -8,6 +9,7 @@ from dotenv import load_dotenv
 
 from bigdata_assets import fork_server
 from bigdata_assets import settings as settings_module
+from bigdata_assets.kafka_batches import next_offsets, parse
 from bigdata_assets.services import cli as services_cli
 from bigdata_assets.services import stack
 from bigdata_assets.services.jars import JarsError
@@ -70,6 +72,81 @@ def table(name: str, limit: int, sql: str | None, version: int | None) -> None:
         raise click.ClickException(f"{name}: {error}") from None
     click.echo(rows.to_pandas().to_string(index=False, max_colwidth=80))
     click.echo(f"{rows.num_rows} rows shown, version {stored.version()}", err=True)
+
+
+@group.group()
+def produce() -> None:
+    """Send real records to Kafka as if they were just coming in."""
+
+
+@produce.command("crimes")
+@click.option("--month", required=True, help="Month of the export, such as 2016-01, or FIRST..LAST.")
+@click.option("--rows", default=120, show_default=True, type=click.IntRange(1), help="Reports that are sent at once.")
+@click.option("--every", default="120s", show_default=True, help="Time between them, such as 120s or 2m; 0: no wait.")
+@click.option("--topic", help="Topic; default: KAFKA_CRIMES_TOPIC.")
+@click.option("--partitions", default=1, show_default=True, type=click.IntRange(1, 999), help="Of a new topic.")
+@click.option("--resume", is_flag=True, help="Go on behind the last report that the topic has.")
+@click.option("--limit", type=click.IntRange(1), help="Only so many reports of each month.")
+def produce_crimes(
+    month: str, rows: int, every: str, topic: str | None, partitions: int, resume: bool, limit: int | None
+) -> None:
+    """Send a month of reported crimes by their time."""
+    from bigdata_assets.crimes import producer
+    from bigdata_assets.runtime import sources
+
+    settings = settings_module.load()
+    producer.run_command(
+        settings,
+        sources(settings).folder("crimes"),
+        month,
+        topic=settings.crimes_topic if topic is None else topic,
+        rows=rows,
+        every_s=_seconds(every),
+        partitions=partitions,
+        resume=resume,
+        limit=limit,
+    )
+
+
+@group.command()
+@click.option("--give-up", metavar="KEY", help="Take a batch out that can never be read, so that training goes on.")
+def batches(give_up: str | None) -> None:
+    """List the Kafka batches with their offsets and states."""
+    import dagster as dg
+
+    from bigdata_assets.crimes import partitions
+    from bigdata_assets.resources.kafka import KafkaUnreachableError
+
+    settings = settings_module.load()
+    stack.prepare_dagster_home(settings, end_runs=False)
+    stream = partitions.stream(settings)
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        states = stream.states(instance)
+        if give_up:
+            if give_up not in states or states[give_up] == "done":
+                raise click.UsageError(f"there is no unfinished batch {give_up!r}")
+            instance.delete_dynamic_partition(str(stream.partitions.name), give_up)
+            click.echo(f"gave up {give_up}: its messages are in no table, and training goes on without them")
+            return
+        learnt = instance.get_materialized_partitions(partitions.ARREST_MODELS)
+        click.echo(f"{'batch':<50}{'messages':>9}  {'learnt':<8}state")
+        for key, state in states.items():
+            click.echo(f"{key:<50}{len(parse(key)):>9}  {'yes' if key in learnt else 'no':<8}{state}")
+        try:
+            held = stream.kafka.offsets(stream.topic)
+        except KafkaUnreachableError as error:
+            raise click.ClickException(str(error)) from error
+        following = next_offsets(parse(key) for key in states)
+        for partition, offsets in held.items():
+            waiting = offsets.end - following.get(partition, offsets.begin)
+            click.echo(f"partition {partition} holds {offsets.begin} to {offsets.end}; {waiting} are in no batch yet")
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", text)
+    if match is None:
+        raise click.UsageError(f"--every is a number and ms, s, m or h, such as 120s; {text!r} is not")
+    return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2] or "s"]
 
 
 group.add_command(services_cli.services)

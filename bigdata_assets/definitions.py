@@ -6,11 +6,12 @@ import dagster as dg
 
 from bigdata_assets import settings
 from bigdata_assets.alerts import run_failure_alert
+from bigdata_assets.crimes import definitions as crimes
 from bigdata_assets.malicious_urls import definitions as malicious_urls
 from bigdata_assets.models import definitions as models
 from bigdata_assets.runtime import REFRESH, process_per_step, resources
 
-BRANCHES = (malicious_urls, models)
+BRANCHES = (crimes, malicious_urls, models)
 
 
 def build(
@@ -27,9 +28,11 @@ def build(
     return dg.Definitions.merge(shared, *branches)
 
 
-def discover_partitions(configuration: settings.Settings) -> dict[str, list[str]]:
-    """Keys of every branch's dynamic partitions that the inputs call for now, by the name of the partitioning."""
-    return {name: keys for branch in BRANCHES for name, keys in branch.discover_partitions(configuration).items()}
+def discover_partitions(
+    configuration: settings.Settings, instance: dg.DagsterInstance
+) -> dict[dg.PartitionsDefinition, list[str]]:
+    """Partitions of every branch that the inputs call for now; those of dynamic partitionings are added first."""
+    return {of: keys for branch in BRANCHES for of, keys in branch.discover_partitions(configuration, instance).items()}
 
 
 defs = build(settings.load())

@@ -2,11 +2,10 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import groupby
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeAlias
 
 import click
 import dagster as dg
@@ -17,11 +16,14 @@ from tqdm import tqdm
 
 from bigdata_assets import definitions
 from bigdata_assets.alerts import reason
+from bigdata_assets.kafka_batches import ONE_KEY, RANGE_END, RANGE_START, contiguous
 from bigdata_assets.settings import Settings
 
 ASSET_JOB = "__ASSET_JOB"
-RANGE_START = "dagster/asset_partition_range_start"
-RANGE_END = "dagster/asset_partition_range_end"
+
+
+Available: TypeAlias = Mapping[dg.PartitionsDefinition, Sequence[str]]
+"""Partitions that the inputs call for, of each partitioning."""
 
 
 class SelectionError(ValueError):
@@ -36,11 +38,10 @@ def materialize(settings: Settings, log: Path, select: str, partitions: Sequence
     """
     graph = definitions.defs.resolve_asset_graph()
     with dg.DagsterInstance.get() as instance:
-        for name, keys in definitions.discover_partitions(settings).items():
-            instance.add_dynamic_partitions(name, keys)
+        available = definitions.discover_partitions(settings, instance)
         wanted = _selected(graph, select)
         if missing:
-            wanted = _missing(graph, instance, wanted)
+            wanted = _missing(graph, instance, wanted, available)
         failed: set[dg.AssetKey] = set()
         for assets in in_order(graph, wanted):
             runnable = assets - _descendants(graph, failed)
@@ -48,7 +49,7 @@ def materialize(settings: Settings, log: Path, select: str, partitions: Sequence
                 click.echo(f"skipped {key.to_user_string()}: something it needs failed", err=True)
             if not runnable:
                 continue
-            for first, last in _ranges(graph, instance, runnable, partitions, missing):
+            for first, last in _ranges(graph, instance, runnable, available, partitions, missing):
                 if not _run(instance, log, runnable, first, last):
                     failed |= runnable
         return not failed
@@ -71,18 +72,6 @@ def in_order(graph: BaseAssetGraph, wanted: set[dg.AssetKey]) -> Iterable[set[dg
         yield largest
 
 
-def contiguous(all_keys: Sequence[str], wanted: Iterable[str]) -> list[tuple[str, str]]:
-    """First and last key of each unbroken stretch of `wanted` within `all_keys`."""
-    wanted = set(wanted)
-    stretches = groupby(enumerate(all_keys), key=lambda pair: pair[1] in wanted)
-    found = []
-    for is_wanted, pairs in stretches:
-        keys = [key for _, key in pairs]
-        if is_wanted:
-            found.append((keys[0], keys[-1]))
-    return found
-
-
 def _selected(graph: BaseAssetGraph, select: str) -> set[dg.AssetKey]:
     try:
         keys = dg.AssetSelection.from_string(select).resolve(graph)
@@ -100,7 +89,9 @@ def _whole_steps(graph: BaseAssetGraph, keys: set[dg.AssetKey]) -> set[dg.AssetK
     return {key for keys_of_step in together for key in keys_of_step}
 
 
-def _missing(graph: BaseAssetGraph, instance: dg.DagsterInstance, keys: set[dg.AssetKey]) -> set[dg.AssetKey]:
+def _missing(
+    graph: BaseAssetGraph, instance: dg.DagsterInstance, keys: set[dg.AssetKey], available: Available
+) -> set[dg.AssetKey]:
     """Those of `keys` without a materialisation (of every partition), and those of them that depend on these."""
     lacking = set()
     for key in keys:
@@ -108,8 +99,7 @@ def _missing(graph: BaseAssetGraph, instance: dg.DagsterInstance, keys: set[dg.A
         if partitions is None:
             complete = instance.get_latest_materialization_event(key) is not None
         else:
-            existing = set(partitions.get_partition_keys(dynamic_partitions_store=instance))
-            complete = existing <= instance.get_materialized_partitions(key)
+            complete = set(available[partitions]) <= instance.get_materialized_partitions(key)
         if not complete:
             lacking.add(key)
     return _whole_steps(graph, lacking | (_descendants(graph, lacking) & keys))
@@ -125,7 +115,12 @@ def _descendants(graph: BaseAssetGraph, keys: set[dg.AssetKey]) -> set[dg.AssetK
 
 
 def _ranges(
-    graph: BaseAssetGraph, instance: dg.DagsterInstance, keys: set[dg.AssetKey], named: Sequence[str], missing: bool
+    graph: BaseAssetGraph,
+    instance: dg.DagsterInstance,
+    keys: set[dg.AssetKey],
+    available: Available,
+    named: Sequence[str],
+    missing: bool,
 ) -> list[tuple[str | None, str | None]]:
     """The partition ranges to run `keys` for, one run each; (None, None) where they have no partitions."""
     partitions = graph.get(min(keys)).partitions_def
@@ -139,11 +134,24 @@ def _ranges(
             if first not in existing or last not in existing:
                 raise SelectionError(f"there is no partition {name!r}; there are {len(existing)}: {existing[:10]}")
             wanted |= set(existing[existing.index(first) : existing.index(last) + 1])
-    elif missing:
-        wanted = {name for key in keys for name in set(existing) - set(instance.get_materialized_partitions(key))}
     else:
-        wanted = set(existing)
-    return list(contiguous(existing, wanted))
+        wanted = set(available[partitions])
+        if missing:
+            wanted = {name for key in keys for name in wanted - set(instance.get_materialized_partitions(key))}
+    policies = [policy for key in keys if (policy := graph.get(key).backfill_policy) is not None]
+    most = min((policy.max_partitions_per_run or len(existing) for policy in policies), default=1)
+    return list(_cut(existing, contiguous(existing, wanted), most))
+
+
+def _cut(
+    existing: Sequence[str], stretches: Sequence[tuple[str, str]], most: int
+) -> Iterator[tuple[str | None, str | None]]:
+    """Stretches of at most `most` partitions."""
+    for first, last in stretches:
+        keys = existing[existing.index(first) : existing.index(last) + 1]
+        for start in range(0, len(keys), most):
+            part = keys[start : start + most]
+            yield part[0], part[-1]
 
 
 def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first: str | None, last: str | None) -> bool:
@@ -152,7 +160,7 @@ def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first:
     job = repository.get_reconstructable_job(ASSET_JOB).get_subset(asset_selection=frozenset(keys))
     tags = {} if first is None else {RANGE_START: first, RANGE_END: str(last)}
     if first is not None and first == last:
-        tags = {"dagster/partition": first}
+        tags = {ONE_KEY: first}
     run = instance.create_run_for_job(
         job.get_definition(),
         asset_selection=frozenset(keys),

@@ -1,4 +1,4 @@
-"""What every branch runs with: the resources by key, and the executor."""
+"""What every branch runs with: the resources by key, the executor, and when what is made of others is refreshed."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +10,8 @@ from bigdata_assets.fork_server import PRELOADED
 from bigdata_assets.io_managers.delta import delta_io_manager
 from bigdata_assets.io_managers.report import ReportIOManager
 from bigdata_assets.io_managers.sklearn_model import SklearnModelIOManager
+from bigdata_assets.resources.kafka import KafkaResource
+from bigdata_assets.resources.snapshots import SnapshotStore
 from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.settings import Settings
 from bigdata_assets.sources import Sources
@@ -19,19 +21,33 @@ REFRESH = dg.AutomationConditionSensorDefinition(
     "refresh",
     target=dg.AssetSelection.all(),
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Refreshes the mart, the top domains and the model ledger when what they are made of has changed.",
+    description="Refreshes marts, stream reports and the model ledger when what they are made of has changed.",
 )
+
+REFRESHED_BY_INPUT = (
+    dg.AutomationCondition.any_deps_updated().since_last_handled()
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.in_progress()
+).with_label("refreshed once a run that changed an input has ended")
+"""Not `eager`: that waits until no partition of an input is missing, and one broken file or batch would stop it."""
 
 
 def resources(settings: Settings, tables: Iterable[Table]) -> dict[str, Any]:
     """Resources and IO managers by key."""
     return {
         "spark": SparkResource(remote=settings.spark_remote),
-        "sources": Sources(location=settings.sources, cache=str(Path(settings.services_dir).parent / "sources")),
+        "sources": sources(settings),
         "delta": delta_io_manager(tables).configured({"storage": settings.storage}),
         "sklearn_model": SklearnModelIOManager(storage=settings.storage),
+        "kafka": KafkaResource(servers=settings.kafka_servers),
+        "snapshots": SnapshotStore(storage=settings.storage, kept=400),
         "report": ReportIOManager(storage=settings.storage, url=settings.reports_url),
     }
+
+
+def sources(settings: Settings) -> Sources:
+    """Where the inputs come from."""
+    return Sources(location=settings.sources, cache=str(Path(settings.services_dir).parent / "sources"))
 
 
 def process_per_step() -> dg.ExecutorDefinition:

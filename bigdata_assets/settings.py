@@ -4,9 +4,10 @@ Nothing else in the package reads `os.environ`. A bad value fails when the setti
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -62,6 +63,40 @@ class Settings(BaseModel):
         pattern=r"^\d+[mg]$",
         description="Heap of the local Spark Connect server.",
     )
+    spark_master: str = Field(
+        "local[*]",
+        alias="SPARK_MASTER",
+        pattern=r"^(local(\[(\d+|\*)\])?|standalone)$",
+        description="What the local server computes on: local[N], or `standalone`, a master and two workers beside it.",
+    )
+    kafka_servers: str = Field(
+        "localhost:9092",
+        alias="KAFKA_BOOTSTRAP_SERVERS",
+        description="Kafka brokers, host:port with commas between; one on localhost is started here.",
+    )
+    kafka_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", alias="KAFKA_SECURITY_PROTOCOL", description="How Kafka is spoken to."
+    )
+    kafka_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", alias="KAFKA_SECURITY_SASL_MECHANISM", description="How one logs in with SASL."
+    )
+    kafka_username: str | None = Field(None, alias="KAFKA_SECURITY_USERNAME", description="User, with SASL.")
+    kafka_password: str | None = Field(
+        None, alias="KAFKA_SECURITY_PASSWORD", repr=False, description="Password, with SASL."
+    )
+    kafka_ca_file: Path | None = Field(
+        None, alias="KAFKA_SECURITY_CA_FILE", description="Certificates to trust, with SSL; default: the system's."
+    )
+    crimes_topic: str = Field("crimes", alias="KAFKA_CRIMES_TOPIC", description="Topic of the reported crimes.")
+    batch_rows: int = Field(
+        1_000, alias="BATCH_ROWS", gt=0, le=1_000_000, description="Most messages of a Kafka batch, one partition."
+    )
+    batch_seconds: float = Field(
+        60, alias="BATCH_SECONDS", ge=0, description="Fewer messages become a batch when they have waited this long."
+    )
+    batches_per_run: int = Field(
+        50, alias="BATCHES_PER_RUN", gt=0, le=1_000, description="Most Kafka batches that the sensor puts into a run."
+    )
     reports_url: str = Field(
         "http://127.0.0.1:3001",
         alias="BIGDATA_REPORTS_URL",
@@ -109,6 +144,20 @@ class Settings(BaseModel):
             raise ValueError("must say sc://localhost, not sc://127.0.0.1")
         return value
 
+    @field_validator("kafka_servers")
+    @classmethod
+    def _servers_have_ports(cls, value: str) -> str:
+        servers = [server.strip() for server in value.split(",")]
+        for server in servers:
+            if not re.fullmatch(r"[A-Za-z0-9._-]+:\d{1,5}|\[[0-9A-Fa-f:]+\]:\d{1,5}", server):
+                raise ValueError(f"must be host:port, with commas between several; {server!r} is not")
+        return ",".join(servers)
+
+    @field_validator("crimes_topic")
+    @classmethod
+    def _topic_is_legal(cls, value: str) -> str:
+        return legal_topic(value)
+
     @field_validator("reports_url", "alert_webhook_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
@@ -135,6 +184,15 @@ class Settings(BaseModel):
     def spark_port(self) -> int:
         return urlsplit(self.spark_remote).port or 15002
 
+    @property
+    def kafka_is_local(self) -> bool:
+        """Whether the Kafka broker is one that this project starts itself."""
+        return self.kafka_servers.startswith(("localhost:", "127.0.0.1:")) and "," not in self.kafka_servers
+
+    @property
+    def kafka_port(self) -> int:
+        return int(self.kafka_servers.rpartition(":")[2])
+
     def token(self) -> str | None:
         """The Spark Connect token: from the environment, else from the local server's file, else none."""
         if self.spark_token:
@@ -148,6 +206,17 @@ class Settings(BaseModel):
             for name, field in type(self).model_fields.items()
             if (value := getattr(self, name)) not in (None, "") or name == "reports_url"
         }
+
+
+def legal_topic(name: str) -> str:
+    """A Kafka topic's name, as it may stand in a partition key and a path too.
+
+    Raises:
+        ValueError: it may not; the message says what may.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,180}", name) or name in (".", ".."):
+        raise ValueError(f"a topic's name is 1 to 180 of A-Z a-z 0-9 . _ -, and neither . nor ..; {name!r} is not")
+    return name
 
 
 def load(environ: Mapping[str, Any] | None = None) -> Settings:

@@ -20,6 +20,7 @@ import dagster as dg
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, SparkSession, functions
 from pyspark.sql.types import StructType
@@ -247,18 +248,27 @@ class DeltaIOManager(dg.IOManager):
         return self.spark.read.format("delta").option("versionAsOf", version).load(self.location(table))
 
     def read_arrow(
-        self, table: Table, keys: Sequence[str] | None = None, columns: Sequence[str] | None = None
+        self,
+        table: Table,
+        keys: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        where: ds.Expression | None = None,
     ) -> pa.Table:
         """Columns of the table's newest version, or of its partitions `keys`, in this process's memory."""
-        return self._read_arrow(table, self.version(table), keys, columns)
+        return self._read_arrow(table, self.version(table), keys, columns, where)
 
     def _read_arrow(
-        self, table: Table, version: int, keys: Sequence[str] | None, columns: Sequence[str] | None = None
+        self,
+        table: Table,
+        version: int,
+        keys: Sequence[str] | None,
+        columns: Sequence[str] | None = None,
+        where: ds.Expression | None = None,
     ) -> pa.Table:
-        import pyarrow.dataset as ds
-
         names = list(columns or table.column_names)
         wanted = None if keys is None else ds.field(str(table.partition_column)).isin(list(keys))
+        if where is not None:
+            wanted = where if wanted is None else wanted & where
         dataset = self.stored(table, version).to_pyarrow_dataset()
         return dataset.to_table(columns=names, filter=wanted).cast(
             pa.schema([table.arrow_schema.field(n) for n in names])
@@ -295,6 +305,23 @@ class DeltaIOManager(dg.IOManager):
             raise DeltaTableError(
                 f"{table.path} holds nothing yet at {self.location(table)}: materialise that asset first."
             ) from error
+
+    def exists(self, table: Table) -> bool:
+        """Whether anything was ever stored there."""
+        from deltalake import DeltaTable
+
+        return bool(DeltaTable.is_deltatable(rust_uri(self.location(table))))
+
+    def compact(self, table: Table) -> dict[str, Any]:
+        """Join small files; what no version of the last week needs any more is removed. Readers and writers go on."""
+        stored = self.stored(table)
+        metrics = stored.optimize.compact()
+        removed = self.stored(table).vacuum(dry_run=False)
+        return {
+            "files joined": metrics["numFilesRemoved"],
+            "into": metrics["numFilesAdded"],
+            "old files removed": len(removed),
+        }
 
     def version(self, table: Table) -> int:
         return int(self.stored(table).version())
@@ -384,8 +411,6 @@ def _arrow_table(table: Table, obj: pd.DataFrame | pa.Table) -> pa.Table:
 
 def _preview(table: Table, stored: Any, keys: Sequence[str] | None) -> dg.TableMetadataValue:
     """The first rows of a write as a table in the UI, cells cut to a readable length."""
-    import pyarrow.dataset as ds
-
     wanted = None if keys is None else ds.field(str(table.partition_column)).isin(list(keys))
     rows = first_rows(stored, PREVIEW_ROWS, wanted).to_pylist()
     records = [dg.TableRecord({name: _cell(row[name]) for name in table.column_names}) for row in rows]

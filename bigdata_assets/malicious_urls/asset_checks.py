@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 from pyspark.sql import functions as F
 
-from bigdata_assets.checks import schema_checks
+from bigdata_assets.checks import run_keys, schema_checks, share_result
 from bigdata_assets.malicious_urls.tables import (
     CLASSES,
     LABELLED_URLS,
@@ -18,9 +18,6 @@ from bigdata_assets.malicious_urls.tables import (
     URL_BATCHES,
 )
 
-WARN_SHARE = 0.02
-FAIL_SHARE = 0.2
-"""Quarantined share of a source: malicious_phish.csv has under .1 %; a fifth means that it is another format."""
 CLASS_SHARE_BOUNDS = (0.005, 0.95)
 PREDICTION_VERSIONS = 10
 PRIOR_DISTANCE = 0.25
@@ -40,7 +37,7 @@ def share_quarantined(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckRe
     """The share of the labelled file's rows that could not be used."""
     delta = context.resources.delta
     kept = delta.read(LABELLED_URLS).agg(F.coalesce(F.sum("copies"), F.lit(0))).first()[0]
-    return _share_result({LABELLED_URLS.name: (kept, delta.read(QUARANTINED_URLS).count())})
+    return share_result({LABELLED_URLS.name: (kept, delta.read(QUARANTINED_URLS).count())})
 
 
 @dg.asset_check(asset=LABELLED_URLS.key, required_resource_keys={"delta"})
@@ -59,10 +56,10 @@ def class_shares(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
 def share_quarantined_in_batches(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
     """The share of each of the run's files that could not be used; the worst file decides."""
     delta = context.resources.delta
-    keys = _run_keys(context)
+    keys = run_keys(context)
     kept, refused = (_rows_by_batch(delta.read(t, keys)) for t in (URL_BATCHES, QUARANTINED_BATCH_URLS))
     batches = keys if keys is not None else sorted({*kept, *refused})
-    return _share_result({batch: (kept.get(batch, 0), refused.get(batch, 0)) for batch in batches})
+    return share_result({batch: (kept.get(batch, 0), refused.get(batch, 0)) for batch in batches})
 
 
 @dg.asset_check(
@@ -71,7 +68,7 @@ def share_quarantined_in_batches(context: dg.AssetCheckExecutionContext) -> dg.A
 def every_url_is_scored(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
     """Each batch has as many predictions as URLs."""
     delta = context.resources.delta
-    keys = _run_keys(context)
+    keys = run_keys(context)
     urls, scored = (_rows_by_batch(delta.read(t, keys)) for t in (URL_BATCHES, PREDICTIONS))
     differing = sorted(batch for batch in {*urls, *scored} if urls.get(batch, 0) != scored.get(batch, 0))
     return dg.AssetCheckResult(
@@ -89,7 +86,7 @@ def predicted_shares(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckRes
     """Predicted class shares of each of the run's batches against the training prior; a warning, not an error."""
     delta = context.resources.delta
     prior = _shares(delta.read(LABELLED_URLS), "type")
-    counts = delta.read(PREDICTIONS, _run_keys(context)).groupBy("batch", "predicted_class").count().collect()
+    counts = delta.read(PREDICTIONS, run_keys(context)).groupBy("batch", "predicted_class").count().collect()
     by_batch: dict[str, dict[str, int]] = {}
     for batch, name, count in counts:
         by_batch.setdefault(batch, {})[name] = count
@@ -134,30 +131,6 @@ def total_variation(counts: dict[str, int], prior: dict[str, float]) -> float:
     """Half the summed absolute differences between two distributions over classes: 0 alike, 1 disjoint."""
     total = sum(counts.values())
     return sum(abs(counts.get(name, 0) / total - prior.get(name, 0.0)) for name in {*counts, *prior}) / 2
-
-
-def _share_result(rows: dict[str, tuple[int, int]]) -> dg.AssetCheckResult:
-    """Judges {source: (rows kept, rows quarantined)} by the worst source."""
-    shares = {source: bad / max(good + bad, 1) for source, (good, bad) in rows.items()}
-    worst = max(shares, key=lambda source: shares[source], default="none")
-    share = shares.get(worst, 0.0)
-    return dg.AssetCheckResult(
-        passed=share <= WARN_SHARE,
-        severity=dg.AssetCheckSeverity.ERROR if share > FAIL_SHARE else dg.AssetCheckSeverity.WARN,
-        metadata={
-            "worst": worst,
-            "share": share,
-            "warns_above": WARN_SHARE,
-            "fails_above": FAIL_SHARE,
-            "quarantined": sum(bad for _, bad in rows.values()),
-        },
-    )
-
-
-def _run_keys(context: dg.AssetCheckExecutionContext) -> list[str] | None:
-    """The partitions of the run that the check is part of; None where it is run by itself, for all."""
-    step = context.op_execution_context
-    return sorted(step.partition_keys) if step.has_partition_key or step.has_partition_key_range else None
 
 
 def _shares(frame: Any, column: str) -> dict[str, float]:

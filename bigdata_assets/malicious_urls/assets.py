@@ -24,17 +24,11 @@ from bigdata_assets.malicious_urls.tables import (
 )
 from bigdata_assets.reports import Report
 from bigdata_assets.resources.spark import SparkResource
+from bigdata_assets.runtime import REFRESHED_BY_INPUT
 from bigdata_assets.sources import Sources
 
 OWNERS = ["team:malicious_urls"]
 WHERE: dict[str, Any] = {"group_name": BRANCH, "owners": OWNERS}
-
-REFRESHED_BY_INPUT = (
-    dg.AutomationCondition.any_deps_updated().since_last_handled()
-    & ~dg.AutomationCondition.any_deps_in_progress()
-    & ~dg.AutomationCondition.in_progress()
-).with_label("refreshed once a run that changed an input has ended")
-"""Not `eager`: that waits until no partition of an input is missing, and one broken file would stop the mart."""
 
 
 class ClassifierConfig(dg.Config):

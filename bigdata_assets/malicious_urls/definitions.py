@@ -20,6 +20,8 @@ def definitions(settings: Settings) -> dg.Definitions:
     )
 
 
-def discover_partitions(settings: Settings) -> dict[str, list[str]]:
-    """Keys of the branch's dynamic partitions that its inputs call for now, without any sensor."""
-    return {str(partitions.LANDED_FILES.name): partitions.landed_names(settings)}
+def discover_partitions(settings: Settings, instance: dg.DagsterInstance) -> dict[dg.PartitionsDefinition, list[str]]:
+    """Files that have landed, added without any sensor."""
+    names = partitions.landed_names(settings)
+    instance.add_dynamic_partitions(str(partitions.LANDED_FILES.name), names)
+    return {partitions.LANDED_FILES: names}

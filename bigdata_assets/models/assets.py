@@ -10,7 +10,10 @@ import pandas as pd
 from bigdata_assets.checks import schema_checks
 from bigdata_assets.models.tables import MODEL_LEDGER, TABLES
 
-REPORTS = {"malicious_urls_classifier_report": dg.AssetKey(["malicious_urls", "classifier_report"])}
+REPORTS = {
+    "crimes_stream_report": dg.AssetKey(["crimes", "stream_report"]),
+    "malicious_urls_classifier_report": dg.AssetKey(["malicious_urls", "classifier_report"]),
+}
 """Reports with evaluations, by input name. By key: a branch is not imported by another."""
 
 

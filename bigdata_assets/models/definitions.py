@@ -14,6 +14,9 @@ def definitions(settings: Settings) -> dg.Definitions:  # noqa: ARG001 -- every 
     return dg.Definitions(assets=assets.ASSETS, asset_checks=assets.CHECKS)
 
 
-def discover_partitions(settings: Settings) -> dict[str, list[str]]:  # noqa: ARG001
+def discover_partitions(
+    settings: Settings,  # noqa: ARG001
+    instance: dg.DagsterInstance,  # noqa: ARG001
+) -> dict[dg.PartitionsDefinition, list[str]]:
     """It has no partitions."""
     return {}

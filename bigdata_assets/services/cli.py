@@ -23,8 +23,11 @@ def services() -> None:
 def up(foreground: bool) -> None:
     """Start the engines; returns when each has answered a query."""
     settings = settings_module.load()
-    if not settings.spark_is_local:
-        click.echo(f"nothing to start: SPARK_REMOTE is {settings.spark_remote}, which is not on this machine")
+    if not (settings.spark_is_local or settings.kafka_is_local):
+        click.echo(
+            f"nothing to start: SPARK_REMOTE is {settings.spark_remote} and KAFKA_BOOTSTRAP_SERVERS "
+            f"{settings.kafka_servers}, which are not on this machine"
+        )
         return
     if running := read_state(settings.services_dir, "services"):
         raise click.ClickException(f"the engines are up already, kept by process {running['pid']}")
@@ -33,6 +36,7 @@ def up(foreground: bool) -> None:
             for process in stack.engines(settings):
                 supervisor.start(process)
                 click.echo(f"{process.name} is ready")
+            supervisor.all_started()
             supervisor.watch()
         return
     log = settings.services_dir / "logs" / "services.log"
@@ -49,7 +53,7 @@ def up(foreground: bool) -> None:
     while child.poll() is None:
         state = read_state(settings.services_dir, "services")
         processes = state.get("processes", {}) if state.get("pid") == child.pid else {}
-        if {"spark-connect"} <= {name for name, process in processes.items() if process["state"] == "ready"}:
+        if state.get("all_started") and all(process["state"] == "ready" for process in processes.values()):
             _print_status(processes)
             return
         time.sleep(0.2)

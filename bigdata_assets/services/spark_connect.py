@@ -5,11 +5,13 @@ import secrets
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import resources
 
 from bigdata_assets import settings as settings_module
 from bigdata_assets.services import jars
-from bigdata_assets.services.supervisor import Process, port_answers
+from bigdata_assets.services.spark_standalone import EXECUTOR_MEMORY, standalone
+from bigdata_assets.services.supervisor import Process, free_port, port_answers
 from bigdata_assets.settings import Settings
 
 CONFIGURATION = {
@@ -52,9 +54,15 @@ def token(settings: Settings) -> str:
     return path.read_text()
 
 
-def spark_connect(settings: Settings) -> Process:
-    """The server as a process to keep up; its jars are fetched here."""
+def spark_connect(settings: Settings) -> Iterator[Process]:
+    """The server as a process to keep up, after its cluster where it has one; its jars are fetched here."""
     jars.require_java()
+    master, cluster_configuration = settings.spark_master, {}
+    if master == "standalone":
+        master_port = free_port()
+        master = f"spark://127.0.0.1:{master_port}"
+        cluster_configuration = {"spark.executor.memory": EXECUTOR_MEMORY, "spark.port.maxRetries": "0"}
+        yield from standalone(settings, master_port, free_port())
     folder = settings.services_dir / "spark"
     scratch = folder / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)  # what a killed server left: shuffle files, artifacts
@@ -66,6 +74,7 @@ def spark_connect(settings: Settings) -> Process:
     java_options = f'-Dlog4j2.configurationFile="{log_config}" -Dbigdata.log="{log_file}"'
     configuration = {
         **CONFIGURATION,
+        **cluster_configuration,
         "spark.connect.grpc.binding.port": str(settings.spark_port),
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
         "spark.local.dir": str(scratch),
@@ -73,7 +82,7 @@ def spark_connect(settings: Settings) -> Process:
     }
     command = [str(jars.spark_home() / "bin" / "spark-submit")]
     command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "--name", "bigdata_assets"]
-    command += ["--master", "local[*]", "--driver-memory", settings.spark_driver_memory, "--jars", delta]
+    command += ["--master", master, "--driver-memory", settings.spark_driver_memory, "--jars", delta]
     command += [part for key, value in configuration.items() for part in ("--conf", f"{key}={value}")]
     secret = token(settings)
     environment: dict[str, str | None] = {
@@ -85,7 +94,7 @@ def spark_connect(settings: Settings) -> Process:
         # For a client this names the server; spark-submit takes it for its own master and refuses to start.
         "SPARK_REMOTE": None,
     }
-    return Process(
+    yield Process(
         name="spark-connect",
         command=[*command, "spark-internal"],
         environment=environment,

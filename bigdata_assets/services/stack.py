@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import dagster as dg
 
+from bigdata_assets.services.kafka import kafka
 from bigdata_assets.services.reports_server import reports_server
 from bigdata_assets.services.spark_connect import spark_connect
 from bigdata_assets.services.supervisor import (
@@ -37,8 +38,10 @@ DAEMON_HEALTH = '{ instance { daemonHealth { daemonStatus(daemonType: "SENSOR") 
 
 def engines(settings: Settings) -> Iterator[Process]:
     """The engines that this machine has to run itself."""
+    if settings.kafka_is_local:
+        yield kafka(settings)
     if settings.spark_is_local:
-        yield spark_connect(settings)
+        yield from spark_connect(settings)
 
 
 def run(settings: Settings) -> int:

@@ -75,6 +75,8 @@ class Supervisor:
         self._processes: dict[str, Process] = {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._restarts: dict[str, list[float]] = {}
+        self._states: dict[str, str] = {}
+        self._all_started = False
 
     def __enter__(self) -> "Supervisor":
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -105,6 +107,11 @@ class Supervisor:
         self._processes[process.name] = process
         self._spawn(process)
         self._await_ready(process)
+
+    def all_started(self) -> None:
+        """Say in the state file that no further process will be started."""
+        self._all_started = True
+        self._write_state()
 
     def run(self, command: list[str], environment: Mapping[str, str | None]) -> int:
         """Run a command to its end, in the foreground, ended with everything else on a signal; its exit code."""
@@ -152,7 +159,7 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 preexec_fn=_in_own_group,
             )
-        self._write_state(process.name, "starting")
+        self._set_state(process.name, "starting")
 
     def _await_ready(self, process: Process) -> None:
         deadline = time.monotonic() + process.ready_within_s
@@ -171,7 +178,7 @@ class Supervisor:
                     f"see {self.log_path(process.name)}."
                 )
             time.sleep(POLL_S)
-        self._write_state(process.name, "ready")
+        self._set_state(process.name, "ready")
 
     def _revive(self) -> None:
         for name, process in self._processes.items():
@@ -194,19 +201,22 @@ class Supervisor:
             with contextlib.suppress(ServiceError):  # it is tried again until it has crashed too often
                 self._await_ready(process)
 
-    def _write_state(self, name: str, state: str) -> None:
-        known = read_state(self.folder, self.name)
-        engines = {
-            **known.get("processes", {}),
+    def _set_state(self, name: str, state: str) -> None:
+        self._states[name] = state
+        self._write_state()
+
+    def _write_state(self) -> None:
+        processes = {
             name: {
                 "state": state,
                 "pid": self._running[name].pid,
                 "port": self._processes[name].port,
                 "log": str(self.log_path(name)),
-            },
+            }
+            for name, state in self._states.items()
         }
         aside = self._state_path.with_suffix(".tmp")
-        aside.write_text(json.dumps({"pid": os.getpid(), "processes": engines}))
+        aside.write_text(json.dumps({"pid": os.getpid(), "all_started": self._all_started, "processes": processes}))
         aside.replace(self._state_path)
 
 

@@ -1,0 +1,34 @@
+"""The branch as `bigdata_assets.definitions` joins it to the others."""
+
+import dagster as dg
+
+from bigdata_assets.crimes import asset_checks, assets, partitions, sensors
+from bigdata_assets.crimes.producer import produce_sample
+from bigdata_assets.crimes.tables import TABLES
+from bigdata_assets.runtime import sources
+from bigdata_assets.settings import Settings
+
+__all__ = ["TABLES", "definitions", "discover_partitions"]
+
+
+def definitions(settings: Settings) -> dg.Definitions:
+    """What the branch is made of."""
+    return dg.Definitions(
+        assets=assets.ASSETS,
+        asset_checks=asset_checks.CHECKS,
+        jobs=[sensors.test_then_train, sensors.compact_crime_tables],
+        sensors=[sensors.new_crimes(settings)],
+        schedules=[sensors.hourly_compaction],
+    )
+
+
+def discover_partitions(settings: Settings, instance: dg.DagsterInstance) -> dict[dg.PartitionsDefinition, list[str]]:
+    """Months that the input has, and batches of all messages that wait; the sample's own are sent first."""
+    stream = partitions.stream(settings)
+    if settings.sources == "sample":
+        produce_sample(settings)
+    stream.add_all(instance)
+    return {
+        partitions.MONTHS: partitions.available_months(sources(settings)),
+        partitions.CRIME_BATCHES: stream.keys(instance),
+    }

@@ -1,0 +1,232 @@
+"""What the learning needs from storage: snapshots, reports of a batch, the window that Spark models are fitted on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pandas as pd
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from bigdata_assets.crimes.logic.exports import TIME_ZONE
+from bigdata_assets.crimes.logic.online import OnlineModels
+from bigdata_assets.crimes.logic.prequential import Snapshot, TestThenTrain, online_scores, window_scores
+from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIME_BATCHES
+from bigdata_assets.crimes.tables import ARREST_SCORES, CRIME_REPORTS, HISTORIC_REPORTS, REPORT
+from bigdata_assets.io_managers.delta import DeltaIOManager
+from bigdata_assets.kafka_batches import in_order, parse
+from bigdata_assets.resources.snapshots import SnapshotStore
+
+TAIL_MONTHS = 3
+LEARNT_ON = 200
+"""Batches that a run learns beyond its own, where they had to wait."""
+REPORT_COLUMNS = [column.name for column in REPORT]
+
+
+@dataclass(frozen=True)
+class StoredSnapshots:
+    """Snapshots of arrest_models as the prequential logic wants them."""
+
+    store: SnapshotStore
+    run_id: str
+    code_version: str
+
+    def names(self) -> set[str]:
+        return set(self.store.names(ARREST_MODELS))
+
+    def load(self, name: str) -> Snapshot:
+        card, state = self.store.load(ARREST_MODELS, name)
+        return Snapshot(
+            name,
+            OnlineModels.load(state),
+            card["position"],
+            card["fit"],
+            card["fitted_reports"],
+            datetime.fromisoformat(card["history_ends"]),
+        )
+
+    def save(self, snapshot: Snapshot) -> None:
+        card = {
+            "asset": ARREST_MODELS.to_user_string(),
+            "snapshot": snapshot.name,
+            "position": snapshot.position,
+            "history_ends": snapshot.history_ends.isoformat(),
+            "reports_learnt": snapshot.models.reports,
+            "arrests_learnt": snapshot.models.arrests,
+            "fit": snapshot.fit,
+            "fitted_reports": snapshot.fitted_reports,
+            "run_id": self.run_id,
+            "code_version": self.code_version,
+        }
+        self.store.save(ARREST_MODELS, snapshot.name, card, snapshot.models.dump())
+
+
+@dataclass(frozen=True)
+class Reports:
+    """Stored reports, of the stream and of the history before it.
+
+    Attributes:
+        order: keys of all batches, in their order.
+        stored: those whose reports are stored.
+    """
+
+    delta: DeltaIOManager
+    order: Sequence[str]
+    stored: set[str]
+
+    def of(self, key: str) -> pd.DataFrame | None:
+        """A batch's reports; None while they are not stored."""
+        return self.delta.read_arrow(CRIME_REPORTS, [key]).to_pandas() if key in self.stored else None
+
+    def learn_history(self, models: OnlineModels, ends: datetime, months: int) -> None:
+        """Have models learn the last months before an instant, a month at a time."""
+        for month in self._months(ends)[-months:]:
+            rows = self.delta.read_arrow(HISTORIC_REPORTS, [month], REPORT_COLUMNS).to_pandas()
+            models.learn(rows.sort_values(["occurred_at", "report_id"]))
+
+    def window(self, key: str | None, rows: int, history_ends: datetime) -> DataFrame | None:
+        """The last reports up to and with a batch, on Spark; where those are too few, the history's last besides."""
+        keys, n = [], 0
+        for earlier in reversed(self.order[: self.order.index(key) + 1] if key else []):
+            if n >= rows:
+                break
+            keys.append(earlier)
+            n += len(parse(earlier))
+        frames = [self.delta.read(CRIME_REPORTS, keys).select(*REPORT_COLUMNS)] if keys else []
+        months = self._months(history_ends)[-TAIL_MONTHS:]
+        if n < rows and months:
+            tail = self.delta.read(HISTORIC_REPORTS, months).select(*REPORT_COLUMNS)
+            frames.append(tail.orderBy(F.desc("occurred_at"), F.desc("report_id")).limit(rows - n))
+        if not frames:
+            return None
+        return frames[0].unionByName(frames[1]) if len(frames) > 1 else frames[0]
+
+    def _months(self, ends: datetime) -> list[str]:
+        """Stored months that are over by an instant, oldest first."""
+        if not self.delta.exists(HISTORIC_REPORTS):
+            return []
+        stored = [partition["month"] for partition in self.delta.stored(HISTORIC_REPORTS).partitions()]
+        return sorted(month for month in stored if month < f"{ends.astimezone(ZoneInfo(TIME_ZONE)):%Y-%m}")
+
+
+def start_of_month(rows: pd.DataFrame) -> datetime:
+    """Midnight, Chicago time, of the first day of the month in which the first of some reports occurred."""
+    first = rows["occurred_at"].min().to_pydatetime().astimezone(ZoneInfo(TIME_ZONE))
+    return first.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def scored_by(delta: DeltaIOManager, table: Any, keys: Sequence[str]) -> dict[str, str]:
+    """The snapshot that gave each batch's stored scores."""
+    if not delta.exists(table):
+        return {}
+    used = delta.read_arrow(table, keys, ["batch", "snapshot"]).group_by(["batch", "snapshot"]).aggregate([])
+    return dict(zip(used["batch"].to_pylist(), used["snapshot"].to_pylist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of the learning step did: scores, and whether all its batches were learnt."""
+
+    scores: pd.DataFrame
+    learnt_all: bool
+
+
+def test_then_train(context: dg.AssetExecutionContext, rows: pd.DataFrame, config: Any) -> Outcome:
+    """Score the run's batches in their order, each before it is learnt; then learn on what had waited for them.
+
+    Only what the run selects is done. Batches that are learnt beyond the run's own are reported as materialised too.
+    """
+    from bigdata_assets.crimes.logic import window
+
+    delta, snapshots = context.resources.delta, context.resources.snapshots
+    topic = parse(context.partition_keys[0]).topic
+    order = in_order(context.instance, CRIME_BATCHES, topic)
+    wanted = sorted(context.partition_keys, key=order.index)
+    # The run's own batches are stored, but their events may be on the way still.
+    stored = context.instance.get_materialized_partitions(CRIME_REPORTS.key) | set(wanted)
+    reports = Reports(delta, order, stored)
+    own = dict(iter(rows.groupby("batch")))
+    empty = rows.iloc[:0]
+
+    def fit(key: str | None, history_ends: datetime) -> str:
+        frame = reports.window(key, config.window_rows, history_ends) if config.window_models else None
+        if frame is None:
+            return ""
+        location = snapshots.fit_location(ARREST_MODELS, f"{key or f'{topic}-start'}-{context.run_id[:8]}")
+        context.log.info("fitting the Spark models on up to %d reports before the end of %s", config.window_rows, key)
+        window.fit(frame).write().overwrite().save(location)
+        return location
+
+    def start(first: pd.DataFrame) -> Snapshot:
+        ends, models = start_of_month(first), OnlineModels()
+        reports.learn_history(models, ends, config.history_months)
+        context.log.info("learnt %d reports of the history before %s", models.reports, ends)
+        return Snapshot(f"{topic}-start", models, {}, fit(None, ends), models.reports, ends)
+
+    learner = TestThenTrain(
+        order=order,
+        reports=lambda key: own.get(key, empty) if key in wanted else reports.of(key),
+        ends=lambda key: (parse(key).partition, parse(key).end),
+        store=StoredSnapshots(snapshots, context.run_id, "1"),
+        start_name=f"{topic}-start",
+        start=start,
+        refit=lambda snapshot: fit(snapshot.name, snapshot.history_ends),
+        refit_rows=config.refit_rows,
+        most=len(wanted) + LEARNT_ON,
+    )
+    training = ARREST_MODELS in context.selected_asset_keys
+    used = scored_by(delta, ARREST_SCORES, wanted)
+    parts: list[pd.DataFrame] = []
+    by_fit: dict[str, list[pd.DataFrame]] = {}
+    missing = None
+    for key in wanted:
+        if training:
+            learner.learn_before(key)
+        if ARREST_SCORES.key in context.selected_asset_keys:
+            snapshot = learner.before(key, used.get(key))
+            scores = list(online_scores(own.get(key, empty), snapshot))
+            parts += scores
+            by_fit.setdefault(snapshot.fit, []).append(scores[0])
+        if training:
+            missing = learner.learn_up_to(key)
+    parts += _window_scores(context, by_fit)
+    if training:
+        learner.learn_on()
+        learner.finish()
+        _tell(context, learner, wanted, missing)
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=ARREST_SCORES.column_names)
+    return Outcome(table, learnt_all=training and missing is None)
+
+
+def _window_scores(
+    context: dg.AssetExecutionContext, by_fit: Mapping[str, Sequence[pd.DataFrame]]
+) -> Iterator[pd.DataFrame]:
+    """Scores of the Spark models, in one query for all batches that have the same."""
+    from bigdata_assets.crimes.logic import window
+
+    for location, places in by_fit.items():
+        place = pd.concat(places)
+        if location and len(place):
+            reports = context.resources.delta.read(CRIME_REPORTS, sorted(place["batch"].unique()))
+            yield from window_scores(place, window.score(location, reports), window.MODELS)
+
+
+def _tell(
+    context: dg.AssetExecutionContext, learner: TestThenTrain, wanted: Sequence[str], missing: str | None
+) -> None:
+    """What was learnt, as metadata of its partitions; for batches that are not the run's own, as materialisations."""
+    if missing is not None:
+        context.log.warning(
+            "not learnt: batch %s comes before and its reports are not stored. Run it again, and what waited for it "
+            "is learnt; `bigdata-assets batches` shows its state.",
+            missing,
+        )
+    for key, known in learner.learnt.items():
+        metadata = {"reports_learnt": known, "learnt_by_run": context.run_id}
+        if key in wanted and missing is None:
+            context.add_asset_metadata(metadata, asset_key=ARREST_MODELS, partition_key=key)
+        else:
+            context.log_event(dg.AssetMaterialization(ARREST_MODELS, partition=key, metadata=metadata))

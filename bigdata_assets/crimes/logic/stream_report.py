@@ -1,0 +1,177 @@
+"""The stream so far as a report: metric per batch plots beside the baselines, drift, lag."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bigdata_assets.crimes.logic.features import TIME_ZONE
+from bigdata_assets.crimes.logic.metrics import cumulative
+from bigdata_assets.crimes.logic.online import BASELINES, LOOK_UP, MAJORITY, SGD
+from bigdata_assets.reports import Evaluation, Report
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ROLLING_BATCHES = 20
+ADWIN_DELTA = 0.002
+LABEL = "share of arrests"
+
+
+def report(metrics: pd.DataFrame, recent: pd.DataFrame | None, order: Sequence[str], lag: Mapping[int, int]) -> Report:
+    """The report of a stream.
+
+    Args:
+        metrics: rows of batch_metrics.
+        recent: rows of crime_reports of the last batches, for drift.
+        order: keys of all batches, in their order.
+        lag: messages that are in no batch yet, by partition; empty where it is not known.
+    """
+    place = {key: number for number, key in enumerate(order)}
+    metrics = metrics[metrics["batch"].isin(place)]
+    metrics = metrics.assign(place=metrics["batch"].map(place)).sort_values(["place", "model"])
+    if metrics.empty:
+        return Report("Arrests from the stream", "No batch has been scored yet.", {"batches": 0})
+    over_time = cumulative(metrics, ROLLING_BATCHES).assign(place=lambda rows: rows["batch"].map(place))
+    overall = _overall(metrics, over_time)
+    changes = drift(recent, place) if recent is not None and len(recent) else {}
+    by_model = overall.set_index("model")
+    candidates = by_model.drop(index=[name for name in BASELINES if name in by_model.index])["accuracy"].dropna()
+    best = candidates.idxmax() if len(candidates) else MAJORITY
+    figures = {
+        f"Accuracy over the last {ROLLING_BATCHES} batches": _lines(over_time, "rolling_accuracy", "accuracy"),
+        "Log loss since the beginning": _lines(over_time, "cumulative_log_loss", "log loss, nats"),
+        f"Bias (mean probability less share of arrests) over {ROLLING_BATCHES} batches": _lines(
+            over_time, "rolling_bias", "bias"
+        ),
+    }
+    if changes:
+        figures["Share of arrests by batch, and where ADWIN saw it change"] = _drift_figure(recent, place, changes)
+    return Report(
+        title="Arrests from the stream",
+        summary=(
+            f"{metrics['batch'].nunique()} batches. Of the models {best} has the best accuracy, "
+            f"{by_model['accuracy'].get(best, float('nan')):.4f}; the look-up of each code's arrest rate has "
+            f"{by_model['accuracy'].get(LOOK_UP, float('nan')):.4f}, the majority "
+            f"{by_model['accuracy'].get(MAJORITY, float('nan')):.4f}. Each report was scored before a model learnt it. "
+            "Labels are as they were in the message; arrests that are made later come as corrections."
+        ),
+        numbers={
+            "batches": metrics["batch"].nunique(),
+            "scored_reports": int(overall["scored_reports"].max()),
+            **({"lag_messages": sum(lag.values())} if lag else {}),
+            **{f"accuracy {name}": value for name, value in by_model["accuracy"].dropna().items()},
+            f"bias {SGD}": float(by_model["bias"].get(SGD, float("nan"))),
+            "label drifts": len(changes.get(LABEL, [])),
+        },
+        tables={
+            "Each model over the whole stream": overall,
+            "Drift in the last batches (ADWIN)": pd.DataFrame(
+                [
+                    {"what": what, "changes": len(keys), "last change in batch": keys[-1] if keys else ""}
+                    for what, keys in changes.items()
+                ]
+            ),
+            f"Last {ROLLING_BATCHES} batches": metrics[metrics["model"] == SGD].tail(ROLLING_BATCHES)[
+                ["batch", "scored_reports", "left_out", "arrests", "accuracy", "log_loss", "snapshot"]
+            ],
+        },
+        figures=figures,
+        evaluations=tuple(_evaluations(overall)),
+        provenance={"batches": f"{metrics['batch'].iloc[0]} to {metrics['batch'].iloc[-1]}", "inputs": {}},
+    )
+
+
+def drift(recent: pd.DataFrame, place: Mapping[str, int]) -> dict[str, list[str]]:
+    """Batches in which a stream of values changed, by what the values are.
+
+    By ADWIN (Bifet and Gavaldà 2007, doi:10.1137/1.9781611972771.42), as river has it, report by report.
+    """
+    from river.drift import ADWIN
+
+    rows = recent.assign(place=recent["batch"].map(place)).sort_values(["place", "kafka_offset"])
+    code, location = rows["iucr"].mode().iat[0], rows["location_description"].mode().iat[0]
+    streams = {
+        LABEL: rows["arrest"],
+        "share of domestic reports": rows["domestic"],
+        "hour of the day": rows["occurred_at"].dt.tz_convert(TIME_ZONE).dt.hour / 24,
+        f"share of IUCR {code}": rows["iucr"] == code,
+        f"share of {location}": rows["location_description"] == location,
+        "share of districts 1 to 12": rows["district"] <= 12,
+    }
+    found: dict[str, list[str]] = {}
+    for what, values in streams.items():
+        detector = ADWIN(delta=ADWIN_DELTA)
+        found[what] = []
+        for batch, value in zip(rows["batch"], values.astype(float), strict=True):
+            detector.update(value)
+            if detector.drift_detected:
+                found[what].append(batch)
+    return found
+
+
+def _overall(metrics: pd.DataFrame, over_time: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    last = over_time.groupby("model").last()
+    for model, its_rows in metrics.groupby("model"):
+        n = its_rows["scored_reports"].sum()
+        weight = its_rows["scored_reports"] / n if n else its_rows["scored_reports"]
+        figures: Any = last.loc[model] if model in last.index else {}
+        rows.append(
+            {
+                "model": model,
+                "scored_reports": int(n),
+                "accuracy": figures.get("cumulative_accuracy"),
+                "log_loss": figures.get("cumulative_log_loss"),
+                "bias": figures.get("cumulative_bias"),
+                **{
+                    f"{name}, mean of batches": (its_rows[name] * weight)[its_rows[name].notna()].sum()
+                    / weight[its_rows[name].notna()].sum()
+                    for name in ("balanced_accuracy", "roc_auc", "precision", "recall", "calibration_error")
+                },
+            }
+        )
+    return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
+
+
+def _evaluations(overall: pd.DataFrame) -> list[Evaluation]:
+    by_model = overall.set_index("model")
+    return [
+        Evaluation(str(model), "prequential", metric, float(row[metric]), LOOK_UP, float(by_model[metric][LOOK_UP]))
+        for model, row in by_model.iterrows()
+        for metric in ("accuracy", "log_loss", "bias")
+        if model not in BASELINES and LOOK_UP in by_model.index and pd.notna(row[metric])
+    ]
+
+
+def _axes(ylabel: str) -> tuple["Figure", "Axes"]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4))
+    axes = figure.add_subplot()
+    axes.set_xlabel("batch")
+    axes.set_ylabel(ylabel)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def _lines(over_time: pd.DataFrame, column: str, ylabel: str) -> "Figure":
+    figure, axes = _axes(ylabel)
+    for model, rows in over_time.groupby("model"):
+        style = {"linestyle": "--", "color": "grey" if model == MAJORITY else "black"} if model in BASELINES else {}
+        axes.plot(rows["place"], rows[column], label=model, marker="." if len(rows) < 30 else None, **style)
+    axes.legend(fontsize="small", ncols=2)
+    return figure
+
+
+def _drift_figure(recent: pd.DataFrame | None, place: Mapping[str, int], changes: Mapping[str, list[str]]) -> "Figure":
+    figure, axes = _axes(LABEL)
+    if recent is not None:
+        shares = recent.groupby("batch")["arrest"].mean()
+        shares.index = shares.index.map(place)
+        shares.sort_index().plot(ax=axes, color="tab:blue", linewidth=1)
+    for batch in changes.get(LABEL, []):
+        axes.axvline(place[batch], color="tab:red", alpha=0.6)
+    axes.set_xlabel("batch")
+    return figure

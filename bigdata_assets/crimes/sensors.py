@@ -1,0 +1,43 @@
+"""New messages become batches and runs; small files of the stream's tables are joined every hour."""
+
+import dagster as dg
+
+from bigdata_assets.crimes.partitions import ARREST_MODELS, JOB, stream
+from bigdata_assets.crimes.tables import STREAM_TABLES
+from bigdata_assets.kafka_batches import batch_sensor
+from bigdata_assets.settings import Settings
+
+test_then_train = dg.define_asset_job(
+    JOB,
+    selection=dg.AssetSelection.assets(*[table.key for table in STREAM_TABLES], ARREST_MODELS),
+    description="Reads a batch of messages, scores its reports by the models that stand, and has them learn it.",
+)
+
+
+def new_crimes(settings: Settings) -> dg.SensorDefinition:
+    """The sensor that watches the topic."""
+    return batch_sensor("new_crime_batches", stream(settings))
+
+
+@dg.op(required_resource_keys={"delta"})
+def join_small_files(context: dg.OpExecutionContext) -> None:
+    """Join the small files that batches leave, and remove what no version of the last week needs."""
+    delta = context.resources.delta
+    for table in STREAM_TABLES:
+        if delta.exists(table):
+            context.log.info("%s: %s", table.path, delta.compact(table))
+
+
+@dg.job(description="Joins the small files of the stream's tables, one of which every batch leaves in each.")
+def compact_crime_tables() -> None:
+    """One op over all of them."""
+    join_small_files()
+
+
+hourly_compaction = dg.ScheduleDefinition(
+    name="compact_crime_tables_hourly",
+    job=compact_crime_tables,
+    cron_schedule="30 * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)

@@ -1,0 +1,321 @@
+"""Kafka batches: immutable offset ranges as dynamic partitions. Keys, planning, and which runs to ask for.
+
+The keys are the only record of what was planned. Which offset comes next, which batches have no run yet and which ones
+failed is worked out from the keys and from Dagster's runs and materialisations, so that a lost cursor, a restarted
+daemon or a killed run neither makes a batch twice nor leaves one out.
+
+Batches have an order, the one in which they were planned: Dagster keeps dynamic partitions in it.
+"""
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, zip_longest
+from pathlib import Path
+
+import dagster as dg
+from filelock import FileLock
+
+from bigdata_assets.resources.kafka import KafkaResource, KafkaUnreachableError, Offsets
+from bigdata_assets.settings import Settings
+
+DIGITS = 12
+"""Enough for a million messages a second over eleven days; a longer offset only sorts less well."""
+MAX_ATTEMPTS = 6
+RETRY_AFTER_S = 15
+"""Before the second attempt; four times as long before each later one: the last comes an hour after the one before."""
+RUNS_LOOKED_AT = 500
+KEY = re.compile(r"(?P<topic>.+)-p(?P<partition>\d{3,})-(?P<first>\d{12,})-(?P<end>\d{12,})")
+IN_PROGRESS = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+ONE_KEY = "dagster/partition"
+
+
+class BatchError(ValueError):
+    """A key is not a batch's, or batches contradict each other or their topic."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The messages [first, end) of a topic's partition."""
+
+    topic: str
+    partition: int
+    first: int
+    end: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.topic}-p{self.partition:03d}-{self.first:0{DIGITS}d}-{self.end:0{DIGITS}d}"
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+
+def parse(key: str) -> Batch:
+    """The batch that a key names.
+
+    Raises:
+        BatchError: it names none.
+    """
+    match = KEY.fullmatch(key)
+    batch = Batch(match["topic"], *(int(match[name]) for name in ("partition", "first", "end"))) if match else None
+    if batch is None or batch.key != key or batch.end <= batch.first:
+        raise BatchError(f"{key!r} is no batch's key: those look like {Batch('topic', 0, 0, 120).key}.")
+    return batch
+
+
+def next_offsets(batches: Iterable[Batch]) -> dict[int, int]:
+    """Where each partition's next batch begins.
+
+    Raises:
+        BatchError: two batches share messages.
+    """
+    ends: dict[int, int] = {}
+    for batch in sorted(batches, key=lambda batch: (batch.partition, batch.first)):
+        if batch.first < ends.get(batch.partition, 0):
+            raise BatchError(
+                f"batch {batch.key} shares messages with the one before it: delete one of their partitions in the UI, "
+                "and its rows with it."
+            )
+        ends[batch.partition] = batch.end
+    return ends
+
+
+def plan(
+    topic: str, following: Mapping[int, int], held: Mapping[int, Offsets], rows: int, ripe: Iterable[int], most: int
+) -> list[Batch]:
+    """The next batches, at most `most`, the topic's partitions in turn.
+
+    Args:
+        topic: its name.
+        following: where each partition's next batch begins; missing for one that has none yet.
+        held: what the topic holds now.
+        rows: size of a batch.
+        ripe: partitions whose waiting messages become a batch although they are fewer.
+        most: how many batches are planned at once.
+
+    Raises:
+        BatchError: a partition ends before what was planned already.
+    """
+    by_partition = []
+    for partition, offsets in sorted(held.items()):
+        first = following.get(partition, offsets.begin)
+        if offsets.end < first:
+            raise BatchError(
+                f"{topic}, partition {partition}, ends at {offsets.end}, but batches up to {first} were planned: the "
+                "topic was made anew. Read it under another name, or delete the old batches' partitions and rows."
+            )
+        cuts = list(range(max(first, offsets.begin), offsets.end, rows))[: most + 1]
+        found = [Batch(topic, partition, cut, min(cut + rows, offsets.end)) for cut in cuts]
+        if found and len(found[-1]) < rows and partition not in ripe:
+            found.pop()
+        if first < offsets.begin:
+            # Expired before anyone read it. One batch of it, whose run fails and says so.
+            found.insert(0, Batch(topic, partition, first, offsets.begin))
+        by_partition.append(found)
+    in_turn = (batch for batches in zip_longest(*by_partition) for batch in batches if batch)
+    return [batch for batch, _ in zip(in_turn, range(most), strict=False)]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A topic whose batches are the partitions of a branch's assets.
+
+    Attributes:
+        job: the job that a batch is run with.
+        last: the asset that a batch is done with.
+    """
+
+    topic: str
+    partitions: dg.DynamicPartitionsDefinition
+    job: str
+    last: dg.AssetKey
+    settings: Settings
+    kafka: KafkaResource
+
+    def keys(self, instance: dg.DagsterInstance) -> list[str]:
+        """Keys of the topic's batches, in their order."""
+        return in_order(instance, self.partitions, self.topic)
+
+    def add_new(
+        self, instance: dg.DagsterInstance, held: Mapping[int, Offsets], ripe: Iterable[int], most: int
+    ) -> list[Batch]:
+        """Plan batches and add their keys at once: one planner at a time, or two would cut the same messages twice."""
+        with FileLock(Path(self.settings.dagster_home) / "kafka_batches.lock"):
+            following = next_offsets(parse(key) for key in self.keys(instance))
+            new = plan(self.topic, following, held, self.settings.batch_rows, ripe, most)
+            instance.add_dynamic_partitions(str(self.partitions.name), [batch.key for batch in new])
+        return new
+
+    def add_all(self, instance: dg.DagsterInstance) -> None:
+        """Make batches of all that waits, without the sensor; nothing where no broker answers or no topic is there."""
+        try:
+            held = self.kafka.offsets(self.topic)
+        except KafkaUnreachableError:
+            return
+        while self.add_new(instance, held, held, 1_000):
+            pass
+
+    def states(self, instance: dg.DagsterInstance) -> dict[str, str]:
+        """What became of each batch: done, running, failed N times, or waiting."""
+        keys = self.keys(instance)
+        done = instance.get_materialized_partitions(self.last)
+        records = self._records(instance)
+        running = {
+            key
+            for record in records
+            if record.dagster_run.status in IN_PROGRESS
+            for key in covered(record.dagster_run.tags, keys)
+        }
+        attempts = _attempts(records, keys)
+
+        def state(key: str) -> str:
+            if key in running:
+                return "running"
+            if key in done:
+                return "done"
+            return f"failed {len(attempts[key])} times" if key in attempts else "waiting"
+
+        return {key: state(key) for key in keys}
+
+    def tick(self, instance: dg.DagsterInstance, cursor: str | None) -> tuple[list[dg.RunRequest], str, str]:
+        """Plan what is new and choose the run to ask for.
+
+        One run at a time, since a batch learns from all before it; what comes meanwhile waits, and a run then takes
+        several batches at once. A batch that failed is run again by itself, each time after a longer wait.
+
+        Args:
+            instance: Dagster's own storage.
+            cursor: since when messages have waited, by partition; lost, they wait BATCH_SECONDS once more.
+
+        Returns:
+            The run request, if any; the new cursor; and what to tell.
+        """
+        held = self.kafka.offsets(self.topic)
+        if not held:
+            return [], "{}", f"there is no topic {self.topic} at {self.settings.kafka_servers} yet"
+        keys = self.keys(instance)
+        states = self.states(instance)
+        pending = [key for key in keys if states[key] == "waiting"]
+        following = next_offsets(parse(key) for key in keys)
+        since, ripe = self._waiting(cursor, following, held)
+        room = self.settings.batches_per_run * 2 - len(pending)
+        new = [batch.key for batch in self.add_new(instance, held, ripe, room)] if room > 0 else []
+        keys, pending = keys + new, pending + new
+        following = next_offsets(parse(key) for key in keys)
+        lag = {partition: offsets.end - following.get(partition, offsets.begin) for partition, offsets in held.items()}
+        counts = Counter(states.values()) + Counter({"waiting": len(new)})
+        told = (
+            f"lag {sum(lag.values())} messages {lag}, {len(new)} new batches; "
+            f"{', '.join(f'{count} {state}' for state, count in sorted(counts.items())) or 'no batch'}"
+        )
+        request = None if "running" in states.values() else self._request(instance, keys, states, pending)
+        return ([request] if request else []), json.dumps(since), told
+
+    def _request(
+        self, instance: dg.DagsterInstance, keys: Sequence[str], states: Mapping[str, str], pending: Sequence[str]
+    ) -> dg.RunRequest | None:
+        attempts = _attempts(self._records(instance), keys)
+        for key in keys:
+            if states.get(key, "").startswith("failed") and _is_due(attempts[key]):
+                return dg.RunRequest(f"{key}:{len(attempts[key])}", partition_key=key)
+        in_order = instance.get_dynamic_partitions(str(self.partitions.name))
+        for first, last in contiguous(in_order, pending):
+            stretch = in_order[in_order.index(first) : in_order.index(last) + 1][: self.settings.batches_per_run]
+            if len(stretch) == 1:
+                return dg.RunRequest(f"{first}:0", partition_key=first)
+            tags = {RANGE_START: first, RANGE_END: stretch[-1]}
+            return dg.RunRequest(f"{first}..{stretch[-1]}:0", tags=tags)
+        return None
+
+    def _waiting(
+        self, cursor: str | None, following: Mapping[int, int], held: Mapping[int, Offsets]
+    ) -> tuple[dict[str, list[float]], list[int]]:
+        """Since when each partition has had messages that are in no batch, and the partitions with ripe ones."""
+        before = json.loads(cursor or "{}")
+        since: dict[str, list[float]] = {}
+        for partition, offsets in held.items():
+            first = following.get(partition, offsets.begin)
+            if offsets.end > first:
+                known = before.get(str(partition), [])
+                since[str(partition)] = known if known and known[0] == first else [first, time.time()]
+        old = time.time() - self.settings.batch_seconds
+        return since, [int(partition) for partition, (_, at) in since.items() if at <= old]
+
+    def _records(self, instance: dg.DagsterInstance) -> Sequence[dg.RunRecord]:
+        return instance.get_run_records(dg.RunsFilter(job_name=self.job), limit=RUNS_LOOKED_AT)
+
+
+def _attempts(records: Iterable[dg.RunRecord], keys: Sequence[str]) -> dict[str, list[float]]:
+    """When the ended runs that were for each batch ended, Unix seconds."""
+    attempts: dict[str, list[float]] = {}
+    for record in records:
+        if record.dagster_run.status not in IN_PROGRESS:
+            for key in covered(record.dagster_run.tags, keys):
+                attempts.setdefault(key, []).append(record.end_time or record.update_timestamp.timestamp())
+    return attempts
+
+
+def _is_due(ended: Sequence[float]) -> bool:
+    """Whether a batch that is not done after attempts that ended then is to be tried again now."""
+    return len(ended) < MAX_ATTEMPTS and time.time() >= max(ended) + RETRY_AFTER_S * 4 ** (len(ended) - 1)
+
+
+def in_order(instance: dg.DagsterInstance, partitions: dg.DynamicPartitionsDefinition, topic: str) -> list[str]:
+    """Keys of a topic's batches, in the order in which they were planned."""
+    keys = instance.get_dynamic_partitions(str(partitions.name))
+    return [key for key in keys if parse(key).topic == topic]
+
+
+def covered(tags: Mapping[str, str], keys: Sequence[str]) -> list[str]:
+    """Those of `keys`, which are in order, that a run with these tags is for."""
+    if tags.get(ONE_KEY) in keys:
+        return [tags[ONE_KEY]]
+    first, last = tags.get(RANGE_START), tags.get(RANGE_END)
+    if first in keys and last in keys:
+        return list(keys[keys.index(first) : keys.index(last) + 1])
+    return []
+
+
+def contiguous(all_keys: Sequence[str], wanted: Iterable[str]) -> list[tuple[str, str]]:
+    """First and last key of each unbroken stretch of `wanted` within `all_keys`."""
+    wanted = set(wanted)
+    stretches = groupby(enumerate(all_keys), key=lambda pair: pair[1] in wanted)
+    found = []
+    for is_wanted, pairs in stretches:
+        keys = [key for _, key in pairs]
+        if is_wanted:
+            found.append((keys[0], keys[-1]))
+    return found
+
+
+def batch_sensor(name: str, stream: Stream) -> dg.SensorDefinition:
+    """The sensor that makes batches of a topic's new messages and has them run."""
+
+    @dg.sensor(
+        name=name,
+        job_name=stream.job,
+        minimum_interval_seconds=10,
+        description=f"Cuts new messages of the Kafka topic {stream.topic} into batches, each run as a partition.",
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        try:
+            requests, cursor, told = stream.tick(context.instance, context.cursor)
+        except KafkaUnreachableError as error:
+            return dg.SkipReason(str(error))
+        context.log.info(told)
+        context.update_cursor(cursor)
+        return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason(told)
+
+    return sensor

@@ -1,0 +1,265 @@
+"""Kafka: offsets of topics, exact offset ranges as Arrow tables, and producers.
+
+No group and no committed offsets: what was read is known from the tables that hold it.
+"""
+
+import socket
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+from pydantic import Field
+
+from bigdata_assets import settings as settings_module
+
+MAX_MESSAGE_BYTES = 1_048_576
+"""Kafka's own default limit. Of a larger message only the beginning is kept: nobody's report is that long."""
+KEPT_BYTES = 65_536
+POLL_MS = 1_000
+STALLED_S = 60
+"""A broker that gives nothing of a range that it has for so long is taken for broken."""
+
+MESSAGES = pa.schema(
+    [
+        ("kafka_partition", pa.int32()),
+        ("kafka_offset", pa.int64()),
+        ("broker_timestamp", pa.timestamp("us", tz="UTC")),
+        ("key", pa.binary()),
+        ("value", pa.binary()),
+        ("length_bytes", pa.int64()),
+    ]
+)
+"""Messages as received: a null value is a tombstone; of a value over MAX_MESSAGE_BYTES there are KEPT_BYTES, and its
+length is that of the whole."""
+
+
+class KafkaUnreachableError(ConnectionError):
+    """No broker answers."""
+
+
+class OffsetsExpiredError(RuntimeError):
+    """Messages that were asked for are not in the topic any more."""
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """What a topic's partition holds: [begin, end)."""
+
+    begin: int
+    end: int
+
+
+class KafkaResource(dg.ConfigurableResource):
+    """A Kafka cluster; how to log in comes from the environment at the moment of use and is in no configuration."""
+
+    servers: str = Field(description="Brokers, host:port with commas between.")
+
+    def offsets(self, topic: str) -> dict[int, Offsets]:
+        """What each partition of a topic holds; empty where there is no such topic.
+
+        Raises:
+            KafkaUnreachableError: no broker answers.
+        """
+        with self._consumer() as consumer:
+            from kafka import TopicPartition
+
+            wanted = [TopicPartition(topic, partition) for partition in _partitions(consumer, topic)]
+            begins, ends = (consumer.beginning_offsets(wanted), consumer.end_offsets(wanted)) if wanted else ({}, {})
+            return {tp.partition: Offsets(begins[tp], ends[tp]) for tp in wanted}
+
+    def read(self, topic: str, partition: int, first: int, end: int) -> pa.Table:
+        """The messages of [first, end) in one partition, as MESSAGES; offsets without a message are passed over.
+
+        Raises:
+            OffsetsExpiredError: some of the range is not there any more, or not yet; the message names the range.
+            KafkaUnreachableError: no broker answers, or it gives nothing of what it has.
+        """
+        return pa.Table.from_batches(self._batches(topic, partition, first, end), MESSAGES)
+
+    def _batches(self, topic: str, partition: int, first: int, end: int) -> Iterator[pa.RecordBatch]:
+        from kafka import TopicPartition
+        from kafka.errors import KafkaError, OffsetOutOfRangeError
+
+        source = TopicPartition(topic, partition)
+        with self._consumer() as consumer:
+            if partition not in _partitions(consumer, topic):
+                raise OffsetsExpiredError(
+                    f"offsets {first} to {end - 1} of {topic}, partition {partition}, cannot be read: "
+                    f"{self.servers} has no such partition."
+                )
+            consumer.assign([source])
+            consumer.seek(source, first)
+            begin, last = consumer.beginning_offsets([source])[source], consumer.end_offsets([source])[source]
+            if begin > first or last < end:
+                raise OffsetsExpiredError(self._lost(topic, partition, first, end, begin, last))
+            heard = time.monotonic()
+            while (position := consumer.position(source)) < end:
+                try:
+                    records = consumer.poll(POLL_MS).get(source, [])
+                except OffsetOutOfRangeError as error:
+                    begin = consumer.beginning_offsets([source])[source]
+                    raise OffsetsExpiredError(self._lost(topic, partition, first, end, begin, last)) from error
+                except KafkaError as error:
+                    raise KafkaUnreachableError(f"reading {topic} from {self.servers} failed: {error}") from error
+                if records:
+                    yield _record_batch([record for record in records if record.offset < end])
+                if records or consumer.position(source) > position:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > STALLED_S:
+                    raise KafkaUnreachableError(
+                        f"{self.servers} gave nothing of {topic}, partition {partition}, from offset {position} on "
+                        f"for {STALLED_S} s; look at the broker's log and run this again."
+                    )
+
+    @contextmanager
+    def producer(self, **options: Any) -> Generator[Any, None, None]:
+        """A producer (`kafka.KafkaProducer`) that writes each message once, in order, to all replicas.
+
+        Raises:
+            KafkaUnreachableError: no broker answers.
+        """
+        from kafka import KafkaProducer
+
+        with self._connected():
+            producer = KafkaProducer(
+                **self._connection(), enable_idempotence=True, acks="all", max_block_ms=30_000, **options
+            )
+        try:
+            yield producer
+        finally:
+            producer.close(timeout=30)
+
+    def create_topic(self, topic: str, partitions: int, configuration: Mapping[str, str] | None = None) -> None:
+        """Create a topic if there is none of that name."""
+        from kafka import KafkaAdminClient
+        from kafka.admin import NewTopic
+        from kafka.errors import TopicAlreadyExistsError
+
+        with self._connected():
+            client = KafkaAdminClient(**self._connection())
+        try:
+            client.create_topics(
+                [NewTopic(topic, num_partitions=partitions, topic_configs=dict(configuration or {}))],
+                wait_for_metadata=True,
+            )
+        except TopicAlreadyExistsError:
+            pass
+        finally:
+            client.close()
+
+    def tail(self, topic: str, count: int) -> dict[int, list[Any]]:
+        """The last messages of each partition as kafka-python's records, newest last, at most `count` of each."""
+        from kafka import TopicPartition
+
+        found: dict[int, list[Any]] = {}
+        for partition, held in self.offsets(topic).items():
+            source, first = TopicPartition(topic, partition), max(held.begin, held.end - count)
+            found[partition] = []
+            with self._consumer() as consumer:
+                consumer.assign([source])
+                consumer.seek(source, first)
+                while first < held.end and consumer.position(source) < held.end:
+                    found[partition] += consumer.poll(POLL_MS).get(source, [])
+        return found
+
+    @contextmanager
+    def _consumer(self) -> Generator[Any, None, None]:
+        from kafka import KafkaConsumer
+
+        with self._connected():
+            consumer = KafkaConsumer(
+                **self._connection(),
+                group_id=None,
+                enable_auto_commit=False,
+                # `earliest` would jump over expired offsets without a word.
+                auto_offset_reset="none",
+                isolation_level="read_committed",
+                allow_auto_create_topics=False,
+                max_poll_records=10_000,
+            )
+        try:
+            yield consumer
+        finally:
+            consumer.close()
+
+    @contextmanager
+    def _connected(self) -> Generator[None, None, None]:
+        """Probes first: kafka-python backs off for seconds before it says that nobody is there."""
+        from kafka.errors import KafkaError
+
+        errors = []
+        for server in self.servers.split(","):
+            host, _, port = server.rpartition(":")
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+                break
+            except OSError as error:
+                errors.append(f"{server} ({error})")
+        else:
+            raise KafkaUnreachableError(
+                f"No Kafka broker answers at {', '.join(errors)}. Start the local one with `bigdata-assets services "
+                "up`, or set KAFKA_BOOTSTRAP_SERVERS to yours."
+            )
+        try:
+            yield
+        except (KafkaError, OSError) as error:
+            raise KafkaUnreachableError(
+                f"Kafka at {self.servers} does not take the connection: {type(error).__name__} {error}. See "
+                "KAFKA_SECURITY_* if it asks for TLS or a login."
+            ) from error
+
+    def _connection(self) -> dict[str, Any]:
+        settings = settings_module.load()
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.servers.split(","),
+            "security_protocol": settings.kafka_protocol,
+            "bootstrap_timeout_ms": 10_000,
+        }
+        if settings.kafka_protocol.startswith("SASL"):
+            options |= {
+                "sasl_mechanism": settings.kafka_mechanism,
+                "sasl_plain_username": settings.kafka_username,
+                "sasl_plain_password": settings.kafka_password,
+            }
+        if settings.kafka_ca_file:
+            options["ssl_cafile"] = str(settings.kafka_ca_file)
+        return options
+
+    def _lost(self, topic: str, partition: int, first: int, end: int, begin: int, last: int) -> str:
+        where = f"of {topic}, partition {partition},"
+        if begin > first:
+            return (
+                f"offsets {first} to {min(begin, end) - 1} {where} have expired: the topic begins at {begin} now. "
+                "They can only be sent again; until this batch is given up (`bigdata-assets batches --give-up KEY`), nothing "
+                "after it is learnt."
+            )
+        return f"offsets {max(first, last)} to {end - 1} {where} are not there: it ends at {last}. Was it made anew?"
+
+
+def _partitions(consumer: Any, topic: str) -> list[int]:
+    return sorted(consumer.partitions_for_topic(topic) or ()) if topic in consumer.topics() else []
+
+
+def _record_batch(records: list[Any]) -> pa.RecordBatch:
+    values = [record.value for record in records]
+    lengths = [0 if value is None else len(value) for value in values]
+    if max(lengths, default=0) > MAX_MESSAGE_BYTES:
+        values = [
+            value if length <= MAX_MESSAGE_BYTES else value[:KEPT_BYTES]
+            for value, length in zip(values, lengths, strict=True)
+        ]
+    columns = [
+        [record.partition for record in records],
+        [record.offset for record in records],
+        [record.timestamp * 1_000 for record in records],
+        [record.key for record in records],
+        values,
+        lengths,
+    ]
+    return pa.RecordBatch.from_arrays(
+        [pa.array(column, field.type) for column, field in zip(columns, MESSAGES, strict=True)], schema=MESSAGES
+    )

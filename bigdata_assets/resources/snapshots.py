@@ -1,0 +1,80 @@
+"""Snapshots of models that go on learning: each is a folder below the asset's own, seen whole or not at all."""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+from upath import UPath
+
+from bigdata_assets.io_managers.files import finished_folders, remove_folder, write_folder
+
+CARD = "model.json"
+STATE = "state.skops"
+ORPHANED_S = 86_400
+
+
+class SnapshotError(RuntimeError):
+    """A snapshot that is needed is not kept any more; the message says what can be done."""
+
+
+class SnapshotStore(dg.ConfigurableResource):
+    """Snapshots by name, each with a model.json that says what it has learnt.
+
+    Models that only change now and then, such as Spark's, stand beside them in folders of their own (`fits`), which the
+    snapshots' cards name.
+    """
+
+    storage: str
+    kept: int = Field(gt=1, description="Snapshots that are kept, the newest ones.")
+
+    def names(self, asset: dg.AssetKey) -> list[str]:
+        """Finished snapshots, oldest first."""
+        return [folder.name for folder in finished_folders(self._folder(asset), CARD)]
+
+    def load(self, asset: dg.AssetKey, name: str) -> tuple[dict[str, Any], bytes]:
+        """Card and state of a snapshot.
+
+        Raises:
+            SnapshotError: there is none of that name.
+        """
+        folder = self._folder(asset) / name
+        try:
+            return json.loads((folder / CARD).read_bytes()), (folder / STATE).read_bytes()
+        except FileNotFoundError as error:
+            raise SnapshotError(
+                f"{folder} is not there: of {asset.to_user_string()} the last {self.kept} snapshots are kept, and "
+                "this one is no more. What it scored cannot be scored again by the same model."
+            ) from error
+
+    def save(self, asset: dg.AssetKey, name: str, card: Mapping[str, Any], state: bytes) -> None:
+        """Store a snapshot, and remove what is no longer to be kept."""
+        files = {STATE: state, CARD: json.dumps(card, indent=2).encode()}
+        write_folder(self._folder(asset) / name, files, marker=CARD)
+        finished = finished_folders(self._folder(asset), CARD)
+        if len(finished) > self.kept * 1.1:
+            for folder in finished[: -self.kept]:
+                remove_folder(folder, CARD)
+            self._remove_unnamed_fits(asset)
+
+    def fit_location(self, asset: dg.AssetKey, name: str) -> str:
+        """Where a Spark model goes, as Spark names it."""
+        return f"{self.storage}/{'/'.join(asset.path)}/fits/{name}"
+
+    def _remove_unnamed_fits(self, asset: dg.AssetKey) -> None:
+        """Remove Spark models that no kept snapshot names; young ones may belong to a run that is still at work."""
+        named = {self.load(asset, name)[0].get("fit") for name in self.names(asset)}
+        fits = UPath(self.storage).joinpath(*asset.path, "fits")
+        if not fits.exists() or fits.protocol not in ("", "file"):
+            return
+        for folder in fits.iterdir():
+            location = self.fit_location(asset, folder.name)
+            if location not in named and time.time() - folder.stat().st_mtime > ORPHANED_S:
+                shutil.rmtree(Path(str(folder)))
+
+    def _folder(self, asset: dg.AssetKey) -> UPath:
+        return UPath(self.storage).joinpath(*asset.path, "snapshots")
