@@ -1,8 +1,8 @@
 """How good the arrest models are, each report scored before a model learns it: January 2016 in batches of 120, and
 2015 to 2016 in batches of 5,000, where a model that does not go on learning drifts away.
 
-Takes half an hour; not part of `make bench`. Needs the real exports in BIGDATA_SOURCES/crimes and a Spark Connect server
-that is up. Figures go to benchmarks/results_crimes_prequential.json.
+Takes half an hour; not part of `make bench`. Needs the real exports in BIGDATA_SOURCES/crimes and a Spark Connect
+server that is up. Figures go to benchmarks/results_crimes_prequential.json.
 """
 
 import json

@@ -42,7 +42,7 @@ def write_sample(folder: Path, seed: int = 5) -> None:
         lines.append({**lines[0], "ID": "", "Block": ""})
         name = f"crimes_{month}_portal_export.csv"
         opener = gzip.open if month == max(MONTHS) else open
-        with opener(folder / (f"{name}.gz" if month == max(MONTHS) else name), "wt", newline="") as file:  # type: ignore[operator]
+        with opener(folder / (f"{name}.gz" if month == max(MONTHS) else name), "wt", newline="") as file:
             writer = csv.DictWriter(file, HEADER)
             writer.writeheader()
             writer.writerows(lines)

@@ -234,8 +234,8 @@ class KafkaResource(dg.ConfigurableResource):
         if begin > first:
             return (
                 f"offsets {first} to {min(begin, end) - 1} {where} have expired: the topic begins at {begin} now. "
-                "They can only be sent again; until this batch is given up (`bigdata-assets batches --give-up KEY`), nothing "
-                "after it is learnt."
+                "They can only be sent again; until this batch is given up (`bigdata-assets batches --give-up KEY`), "
+                "nothing after it is learnt."
             )
         return f"offsets {max(first, last)} to {end - 1} {where} are not there: it ends at {last}. Was it made anew?"
 

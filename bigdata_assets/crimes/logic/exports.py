@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TIME_ZONE = "America/Chicago"
 FIRST_YEAR = 2001
 CHUNK_ROWS = 100_000
-TEXT = "string[pyarrow]"
+TEXT = pd.StringDtype("pyarrow")
 """Arrow-backed: several times as quick as strings of Python objects."""
 PORTAL_TIME = "%m/%d/%Y %I:%M:%S %p"
 MONTH_OR_YEAR = re.compile(r"crimes_(\d{4})(?:-(\d{2}))?(?:_portal_export)?\.(?:parquet|csv|csv\.gz)")
@@ -154,9 +154,9 @@ def historic_rows(spark: "SparkSession", folder: Path, wanted: list[str], column
     frames = []
     for path, its_months in by_file.items():
         frame = _typed_on_spark(spark, path, pa.schema([("month", pa.string()), *columns, *_REFUSED]))
-        month = F.coalesce("month", F.lit(its_months[0]))
+        belongs = F.coalesce("month", F.lit(its_months[0]))
         frames.append(
-            frame.withColumn("month", month)
+            frame.withColumn("month", belongs)
             .where(F.col("month").isin(its_months))
             .withColumn("source", F.lit(path.name))
         )
@@ -228,7 +228,7 @@ def _typed_batches(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iter
 
 def _as_text(batch: pa.RecordBatch) -> pd.DataFrame:
     texts = pa.table(batch).cast(pa.schema([(name, pa.string()) for name in batch.schema.names]))
-    return texts.to_pandas(types_mapper={pa.string(): pd.ArrowDtype(pa.string())}.get).astype(TEXT)
+    return texts.to_pandas(types_mapper={pa.string(): TEXT}.get)
 
 
 def _text(rows: pd.DataFrame, name: str) -> pd.Series:

@@ -29,8 +29,8 @@ def encode(reports: pd.DataFrame) -> Iterator[tuple[bytes, bytes]]:
     for name in ("occurred_at", "updated_at"):
         local = reports[name].dt.tz_convert(TIME_ZONE)
         reports = reports.assign(**{name: local.map(lambda time: time.isoformat(), na_action="ignore")})
-    reports = reports.astype(object).where(reports.notna(), None)
-    for report in reports.to_dict("records"):
+    for row in reports.astype(object).to_dict("records"):
+        report = {name: None if pd.isna(value) else value for name, value in row.items()}
         yield str(report["report_id"]).encode(), json.dumps({"schema_version": SCHEMA_VERSION, **report}).encode()
 
 

@@ -159,7 +159,9 @@ def _axes(ylabel: str) -> tuple["Figure", "Axes"]:
 def _lines(over_time: pd.DataFrame, column: str, ylabel: str) -> "Figure":
     figure, axes = _axes(ylabel)
     for model, rows in over_time.groupby("model"):
-        style = {"linestyle": "--", "color": "grey" if model == MAJORITY else "black"} if model in BASELINES else {}
+        style: dict[str, Any] = {}
+        if model in BASELINES:
+            style = {"linestyle": "--", "color": "grey" if model == MAJORITY else "black"}
         axes.plot(rows["place"], rows[column], label=model, marker="." if len(rows) < 30 else None, **style)
     axes.legend(fontsize="small", ncols=2)
     return figure
