@@ -1,0 +1,115 @@
+from datetime import date
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bigdata_assets.crimes import sample
+from bigdata_assets.crimes.logic import exports
+
+ROW = {
+    "ID": "10365277",
+    "Date": "01/01/2016 12:01:00 AM",
+    "Block": "029XX N HOYNE AVE",
+    "IUCR": "0460",
+    "Primary Type": "BATTERY",
+    "Description": "SIMPLE",
+    "Location Description": "",
+    "Arrest": "false",
+    "Domestic": "TRUE",
+    "Beat": "1931",
+    "District": "019",
+    "Ward": "1.0",
+    "Community Area": "5",
+    "FBI Code": "08B",
+    "X Coordinate": "1161842",
+    "Y Coordinate": "",
+    "Updated On": "02/10/2018 03:50:01 PM",
+}
+
+
+def typed(**changes):
+    return exports.typed(pd.DataFrame([ROW | changes])).iloc[0]
+
+
+def test_a_row_is_typed():
+    row = typed()
+    assert row["report_id"] == 10365277
+    assert row["occurred_at"] == pd.Timestamp("2016-01-01 06:01", tz="UTC")
+    assert row["updated_at"] == pd.Timestamp("2018-02-10 21:50:01", tz="UTC")
+    assert (row["beat"], row["district"], row["ward"]) == (1931, 19, 1)
+    assert (row["arrest"], row["domestic"]) == (False, True)
+    assert row["iucr"] == "0460"
+    assert row["x_coordinate_ft"] == 1161842.0
+    assert pd.isna(row["y_coordinate_ft"])
+    assert pd.isna(row["location_description"])
+    assert row["month"] == "2016-01"
+    assert pd.isna(row["reason"])
+
+
+@pytest.mark.parametrize(
+    ("text", "hour_utc"),
+    [
+        ("01/01/2016 12:00:00 AM", 6),
+        ("01/01/2016 12:00:00 PM", 18),
+        ("01/01/2016 01:00:00 PM", 19),
+        ("07/01/2016 12:00:00 AM", 5),
+        ("2016-01-01 13:00:00", 19),
+    ],
+)
+def test_morning_and_afternoon_are_kept_apart(text, hour_utc):
+    assert typed(Date=text)["occurred_at"].hour == hour_utc
+
+
+def test_hours_that_the_clock_skips_or_repeats_have_an_instant():
+    assert typed(Date="11/06/2016 01:30:00 AM")["occurred_at"] == pd.Timestamp("2016-11-06 06:30", tz="UTC")
+    assert typed(Date="03/13/2016 02:30:00 AM")["occurred_at"] == pd.Timestamp("2016-03-13 08:00", tz="UTC")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"ID": ""}, "ID is no number: ''"),
+        ({"ID": "-4"}, "ID is no number: '-4'"),
+        ({"Date": "yesterday"}, "Date is no time: 'yesterday'"),
+        ({"IUCR": "12345"}, "IUCR is no code: '12345'"),
+        ({"Arrest": "maybe"}, "Arrest is neither true nor false: 'maybe'"),
+        ({"Beat": "north"}, "Beat is no number: 'north'"),
+        ({"X Coordinate": "east"}, "X Coordinate is no number: 'east'"),
+    ],
+)
+def test_what_does_not_fit_is_named(change, reason):
+    row = typed(**change)
+    assert row["reason"] == reason
+    assert next(iter(change.values())) in row["raw"]
+
+
+def test_short_codes_are_padded():
+    assert typed(IUCR="110")["iucr"] == "0110"
+
+
+def test_the_most_specific_file_is_taken(tmp_path):
+    for name in ("Crimes_-_2001_to_Present_20260101.csv", "crimes_2016.parquet", "crimes_2016-01_portal_export.csv.gz"):
+        (tmp_path / name).touch()
+    (tmp_path / "crimes_2014-09_snapshot_of_2014-12.csv.gz").touch()
+    assert exports.export_file(tmp_path, "2016-01").name == "crimes_2016-01_portal_export.csv.gz"
+    assert exports.export_file(tmp_path, "2016-02").name == "crimes_2016.parquet"
+    assert exports.export_file(tmp_path, "2014-09").name.startswith("Crimes_-_2001")
+    (tmp_path / "Crimes_-_2001_to_Present_20260101.csv").unlink()
+    with pytest.raises(exports.ExportError, match=r"no export of 2014-09: put .*There is: crimes_2016-01_portal"):
+        exports.export_file(tmp_path, "2014-09")
+    assert exports.months(tmp_path, date(2016, 4, 2)) == ["2016-01", "2016-02", "2016-03"]
+
+
+def test_csv_and_parquet_give_the_same_reports(tmp_path):
+    sample.write_sample(tmp_path)
+    from_csv = exports.read_month(tmp_path, "2015-12")
+    assert len(from_csv) == sample.MONTHS["2015-12"]
+    assert from_csv["occurred_at"].is_monotonic_increasing
+    rows = pd.read_csv(tmp_path / "crimes_2015-12_portal_export.csv", dtype={"IUCR": str, "FBI Code": str})
+    rows = rows[pd.to_datetime(rows["Date"], format=exports.PORTAL_TIME, errors="coerce").notna() & rows["ID"].notna()]
+    rows["Date"] = pd.to_datetime(rows["Date"], format=exports.PORTAL_TIME)
+    (tmp_path / "crimes_2015-12_portal_export.csv").unlink()
+    pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), tmp_path / "crimes_2015.parquet")
+    pd.testing.assert_frame_equal(exports.read_month(tmp_path, "2015-12"), from_csv)

@@ -1,0 +1,201 @@
+import json
+import random
+import time
+
+import dagster as dg
+import pytest
+from dagster._core.test_utils import create_run_for_test
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bigdata_assets import kafka_batches
+from bigdata_assets.kafka_batches import Batch, BatchError, Stream, covered, next_offsets, parse, plan
+from bigdata_assets.resources.kafka import KafkaResource, Offsets
+from bigdata_assets.settings import Settings
+
+PARTITIONS = dg.DynamicPartitionsDefinition(name="some_batches")
+LAST = dg.AssetKey(["toy", "last"])
+
+
+@given(
+    st.from_regex(r"[A-Za-z0-9._-]{1,30}", fullmatch=True),
+    st.integers(0, 5_000),
+    st.integers(0, 10**13),
+    st.integers(1, 10**6),
+)
+def test_a_key_names_its_batch(topic, partition, first, rows):
+    batch = Batch(topic, partition, first, first + rows)
+    assert parse(batch.key) == batch
+    assert "," not in batch.key
+    assert len(batch) == rows
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "crimes", "crimes-p000-000000000005-000000000005", "crimes-p0-0-5", "crimes-p000-000000000000-000000000005,"],
+)
+def test_what_is_no_key_is_refused(key):
+    with pytest.raises(BatchError, match="no batch's key"):
+        parse(key)
+
+
+def test_keys_sort_as_their_offsets():
+    batches = [Batch("t", 0, first, first + 7) for first in range(0, 20_000, 7)]
+    assert sorted(batch.key for batch in batches) == [batch.key for batch in batches]
+
+
+@given(st.data())
+def test_plans_cover_each_offset_once_whatever_arrives(data):
+    """Messages arrive, some expire, planners are cut short: no offset is left out and none is in two batches."""
+    batches, held = [], {0: Offsets(3, 3), 1: Offsets(0, 0)}
+    begins = {partition: offsets.begin for partition, offsets in held.items()}
+    for _ in range(data.draw(st.integers(1, 12))):
+        for partition, offsets in held.items():
+            end = offsets.end + data.draw(st.integers(0, 25))
+            begin = data.draw(st.integers(offsets.begin, end)) if batches else offsets.begin
+            held[partition] = Offsets(begin, end)
+        ripe = data.draw(st.sets(st.sampled_from([0, 1])))
+        new = plan("t", next_offsets(batches), held, 10, ripe, data.draw(st.integers(0, 4)))
+        batches += new
+    while new := plan("t", next_offsets(batches), held, 10, held, 3):
+        batches += new
+    for partition, offsets in held.items():
+        mine = [batch for batch in batches if batch.partition == partition]
+        covered_offsets = [offset for batch in mine for offset in range(batch.first, batch.end)]
+        first = mine[0].first if mine else offsets.begin
+        assert covered_offsets == list(range(first, offsets.end))
+        assert first >= begins[partition]
+
+
+def test_a_batch_waits_until_it_is_full_or_ripe():
+    held = {0: Offsets(0, 25), 1: Offsets(0, 5)}
+    assert plan("t", {}, held, 10, (), 10) == [Batch("t", 0, 0, 10), Batch("t", 0, 10, 20)]
+    assert plan("t", {}, held, 10, (1,), 10) == [Batch("t", 0, 0, 10), Batch("t", 1, 0, 5), Batch("t", 0, 10, 20)]
+
+
+def test_what_expired_before_it_was_read_is_a_batch_of_its_own():
+    found = plan("t", {0: 7}, {0: Offsets(20, 32)}, 10, (), 10)
+    assert found == [Batch("t", 0, 7, 20), Batch("t", 0, 20, 30)]
+
+
+def test_a_topic_made_anew_and_overlapping_batches_are_told():
+    with pytest.raises(BatchError, match="ends at 5, but batches up to 7 were planned"):
+        plan("t", {0: 7}, {0: Offsets(0, 5)}, 10, (), 10)
+    with pytest.raises(BatchError, match="shares messages"):
+        next_offsets([Batch("t", 0, 0, 10), Batch("t", 0, 9, 12)])
+
+
+def test_what_a_run_is_for():
+    keys = ["a", "b", "c", "d"]
+    assert covered({"dagster/partition": "b"}, keys) == ["b"]
+    start, end = kafka_batches.RANGE_START, kafka_batches.RANGE_END
+    assert covered({start: "b", end: "d"}, keys) == ["b", "c", "d"]
+    assert covered({start: "b", end: "gone"}, keys) == []
+
+
+class Broker(KafkaResource):
+    """Offsets without a broker: planning is what is tested."""
+
+    def offsets(self, topic: str) -> dict[int, Offsets]:  # noqa: ARG002
+        return HELD
+
+
+HELD: dict[int, Offsets] = {}
+
+
+@pytest.fixture
+def instance(tmp_path):
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def stream(tmp_path):
+    HELD.clear()
+    settings = Settings(DAGSTER_HOME=tmp_path, BATCH_ROWS=10, BATCH_SECONDS=0, BATCHES_PER_RUN=3)
+    return Stream("t", PARTITIONS, "job", LAST, settings, Broker(servers="localhost:1"))
+
+
+def start(instance, request, status=dg.DagsterRunStatus.STARTED):
+    tags = dict(request.tags) | ({"dagster/partition": request.partition_key} if request.partition_key else {})
+    return create_run_for_test(instance, job_name="job", status=status, tags=tags)
+
+
+def finish(instance, run, keys):
+    for key in keys:
+        instance.report_runless_asset_event(dg.AssetMaterialization(LAST, partition=key))
+    instance.report_run_canceled(run) if not keys else instance.delete_run(run.run_id)
+
+
+def test_a_tick_plans_and_asks_for_one_run_at_a_time(stream, instance):
+    assert stream.tick(instance, None)[2].startswith("there is no topic")
+    HELD[0] = Offsets(0, 45)
+    (request,), cursor, told = stream.tick(instance, None)
+    assert told == "lag 0 messages {0: 0}, 5 new batches; 5 waiting"
+    keys = stream.keys(instance)
+    assert request.tags[kafka_batches.RANGE_START] == keys[0]
+    assert request.tags[kafka_batches.RANGE_END] == keys[2]
+    run = start(instance, request)
+    requests, _, _ = stream.tick(instance, cursor)
+    assert requests == []
+    HELD[0] = Offsets(0, 300)
+    requests, _, told = stream.tick(instance, cursor)
+    assert requests == []
+    assert len(stream.keys(instance)) == 9  # a few more wait as partitions, the rest in the topic
+    assert told.startswith("lag 215 messages")
+    finish(instance, run, keys[:3])
+    (request,), _, _ = stream.tick(instance, None)
+    assert covered(request.tags, stream.keys(instance)) == stream.keys(instance)[3:6]
+
+
+def test_a_lost_cursor_and_a_daemon_killed_between_two_steps_make_no_batch_twice(stream, instance):
+    generator = random.Random(1)
+    for _ in range(30):
+        end = HELD[0].end if 0 in HELD else 0
+        HELD[0] = Offsets(0, end + generator.randrange(25))
+        requests, _, _ = stream.tick(instance, None)
+        if requests and generator.random() < 0.5:  # else: killed before the run was launched
+            run = start(instance, requests[0])
+            finish(instance, run, covered(run.tags, stream.keys(instance)))
+    while any(state == "waiting" for state in stream.states(instance).values()):
+        (request,), _, _ = stream.tick(instance, None)
+        run = start(instance, request)
+        finish(instance, run, covered(run.tags, stream.keys(instance)))
+    batches = [parse(key) for key in stream.keys(instance)]
+    assert [offset for batch in batches for offset in range(batch.first, batch.end)] == list(range(HELD[0].end))
+    assert set(stream.states(instance).values()) == {"done"}
+
+
+def test_a_failed_batch_is_run_again_by_itself_and_never_under_a_used_key(stream, instance, monkeypatch):
+    HELD[0] = Offsets(0, 30)
+    (request,), _, _ = stream.tick(instance, None)
+    instance.report_run_failed(start(instance, request))
+    assert set(stream.states(instance).values()) == {"failed 1 times"}
+    used = {request.run_key}
+    assert stream.tick(instance, None)[0] == []  # not at once: what broke it may still be broken
+    for attempt in range(1, kafka_batches.MAX_ATTEMPTS):
+        later = time.time() + kafka_batches.RETRY_AFTER_S * 4**attempt
+        monkeypatch.setattr(kafka_batches.time, "time", lambda later=later: later)
+        (request,), _, _ = stream.tick(instance, None)
+        assert request.partition_key == stream.keys(instance)[0]
+        assert request.run_key not in used
+        used.add(request.run_key)
+        monkeypatch.undo()
+        instance.report_run_failed(start(instance, request))
+    HELD[0] = Offsets(0, 40)
+    (request,), _, _ = stream.tick(instance, None)
+    assert request.partition_key == stream.keys(instance)[3]  # the stream goes on
+
+
+def test_few_messages_wait_for_more(stream, instance):
+    patient = Stream(
+        "t", PARTITIONS, "job", LAST, stream.settings.model_copy(update={"batch_seconds": 100.0}), stream.kafka
+    )
+    HELD[0] = Offsets(0, 4)
+    requests, cursor, _ = patient.tick(instance, None)
+    assert requests == []
+    ((first, since),) = json.loads(cursor).values()
+    assert first == 0
+    old = json.dumps({"0": [0, since - 101]})
+    (request,), _, _ = patient.tick(instance, old)
+    assert parse(request.partition_key) == Batch("t", 0, 0, 4)
