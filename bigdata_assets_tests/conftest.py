@@ -17,6 +17,7 @@ import pytest
 from dagster._core.storage.defs_state.base import _current_storage
 
 from bigdata_assets import settings as settings_module
+from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.services.supervisor import free_port, read_state
 from bigdata_assets.settings import Settings
@@ -116,6 +117,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         BIGDATA_SERVICES=folder / "services",
         BIGDATA_JARS=given.jars_dir,  # the jars of `make env`: not fetched again for every session
         SPARK_REMOTE=f"sc://localhost:{free_port()}",
+        KAFKA_BOOTSTRAP_SERVERS=f"localhost:{free_port()}",
         BIGDATA_REPORTS_URL=f"http://127.0.0.1:{free_port()}",
         DAGSTER_WEBSERVER_PORT=free_port(),
     )
@@ -148,6 +150,12 @@ def engines(_engines: Engines) -> Engines:
 def spark_server(engines: Engines) -> Settings:
     """The settings of a running Spark Connect server, one for the whole session."""
     return engines.settings
+
+
+@pytest.fixture
+def kafka(engines: Engines) -> KafkaResource:
+    """The running broker, one for the whole session; tests use topics of their own."""
+    return KafkaResource(servers=engines.settings.kafka_servers)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Sends an export's reports to Kafka as if they were just coming in."""
 
 import json
+import re
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -124,14 +125,11 @@ def month_range(text: str) -> list[str]:
     Raises:
         ProduceError: it is neither.
     """
-    first, _, last = text.partition("..")
-    try:
-        found = pd.period_range(first, last or first, freq="M").strftime("%Y-%m").tolist()
-    except ValueError:
-        found = []
-    if not found:
+    month = r"\d{4}-(?:0[1-9]|1[0-2])"
+    if not re.fullmatch(rf"{month}(?:\.\.{month})?", text):
         raise ProduceError(f"--month is like 2016-01 or 2015-01..2016-12; {text!r} is not")
-    return list(found)
+    first, _, last = text.partition("..")
+    return [f"{period:%Y-%m}" for period in pd.period_range(first, last or first, freq="M")]
 
 
 def _send(producer: Any, topic: str, reports: pd.DataFrame, partition_of: Any) -> None:

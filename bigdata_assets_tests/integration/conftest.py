@@ -39,15 +39,25 @@ class Project:
 
     def run(self, assets: tuple[str, ...], *partitions: str, config: Any = None, raise_on_error: bool = True) -> Any:
         """Materialise assets of the URL branch in this process; all the partitions in one run."""
+        with self.instance() as instance:
+            instance.add_dynamic_partitions("landed_url_files", list(partitions))
+        keys = [dg.AssetKey(["malicious_urls", asset]) for asset in assets]
+        return self.execute(keys, partitions, config, raise_on_error)
+
+    def execute(
+        self, assets: list[dg.AssetKey], partitions: tuple[str, ...], config: Any = None, raise_on_error: bool = True
+    ) -> Any:
+        """One run in this process, over the range of partitions."""
         tags = {}
         if partitions:
             first, last = partitions[0], partitions[-1]
             tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        if len(partitions) == 1:
+            tags = {"dagster/partition": partitions[0]}
         with self.instance() as instance:
-            instance.add_dynamic_partitions("landed_url_files", list(partitions))
             return self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
                 instance=instance,
-                asset_selection=[dg.AssetKey(["malicious_urls", asset]) for asset in assets],
+                asset_selection=assets,
                 tags=tags,
                 raise_on_error=raise_on_error,
                 run_config=config,
@@ -63,11 +73,11 @@ class Project:
             text=True,
         )
 
-    def table(self, name: str, *without: str) -> pd.DataFrame:
+    def table(self, name: str, *without: str, branch: str = "malicious_urls") -> pd.DataFrame:
         """A table's rows, ordered by all columns but those left out."""
         from deltalake import DeltaTable
 
-        frame = DeltaTable(f"{self.settings.storage}/malicious_urls/{name}").to_pyarrow_table().to_pandas()
+        frame = DeltaTable(f"{self.settings.storage}/{branch}/{name}").to_pyarrow_table().to_pandas()
         frame = frame.drop(columns=list(without))
         return frame.sort_values(list(frame.columns), ignore_index=True)
 

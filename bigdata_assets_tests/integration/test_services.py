@@ -57,10 +57,12 @@ def test_a_client_without_the_token_is_refused(
     assert time.monotonic() - started < 10
 
 
-def test_the_server_listens_on_loopback_only(engines: Engines) -> None:
-    connections = psutil.Process(engines.pid("spark-connect")).net_connections("tcp")
+@pytest.mark.parametrize("name", ["spark-connect", "kafka"])
+def test_the_server_listens_on_loopback_only(engines: Engines, name: str) -> None:
+    connections = psutil.Process(engines.pid(name)).net_connections("tcp")
     listening = [connection.laddr for connection in connections if connection.status == psutil.CONN_LISTEN]
-    assert engines.settings.spark_port in {address.port for address in listening}
+    port = {"spark-connect": engines.settings.spark_port, "kafka": engines.settings.kafka_port}[name]
+    assert port in {address.port for address in listening}
     assert {address.ip for address in listening} <= LOOPBACK
 
 
@@ -104,7 +106,10 @@ def test_a_busy_port_is_named(engines: Engines, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
         result = engines.command(
-            "services", "up", BIGDATA_SERVICES=str(tmp_path / "other"), SPARK_REMOTE=f"sc://localhost:{port}"
+            *("services", "up"),
+            BIGDATA_SERVICES=str(tmp_path / "other"),
+            SPARK_REMOTE=f"sc://localhost:{port}",
+            KAFKA_BOOTSTRAP_SERVERS="kafka.invalid:9092",
         )
     assert result.returncode == 1
     assert f"port {port} is taken" in result.stderr
@@ -114,7 +119,10 @@ def test_a_busy_port_is_named(engines: Engines, tmp_path: Path) -> None:
 
 def test_a_server_elsewhere_is_not_started_here(engines: Engines, tmp_path: Path) -> None:
     result = engines.command(
-        "services", "up", BIGDATA_SERVICES=str(tmp_path / "other"), SPARK_REMOTE="sc://spark.invalid:15002"
+        *("services", "up"),
+        BIGDATA_SERVICES=str(tmp_path / "other"),
+        SPARK_REMOTE="sc://spark.invalid:15002",
+        KAFKA_BOOTSTRAP_SERVERS="kafka.invalid:9092",
     )
     assert result.returncode == 0
     assert "nothing to start" in result.stdout

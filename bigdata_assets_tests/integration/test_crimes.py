@@ -1,0 +1,365 @@
+"""The stream of crimes on a real broker: what is stored after poison, re-runs, gaps, expiry and kills."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from bigdata_assets.crimes import producer
+from bigdata_assets.crimes.logic import exports, window
+from bigdata_assets.crimes.partitions import ARREST_MODELS, stream
+from bigdata_assets.crimes.tables import STREAM_TABLES
+from bigdata_assets.kafka_batches import parse
+from bigdata_assets.resources.kafka import KafkaResource
+from bigdata_assets_tests.conftest import Engines, kill_9, wait_for
+from bigdata_assets_tests.integration.conftest import REAL_DATA, Project
+from bigdata_assets_tests.integration.test_kafka import expire
+
+pytestmark = pytest.mark.integration
+
+BATCHED = [*(table.key for table in STREAM_TABLES), ARREST_MODELS]
+TABLES = [table.name for table in STREAM_TABLES]
+ONLINE = {"ops": {"test_then_train": {"config": {"window_models": False}}}}
+
+
+class Crimes(Project):
+    """A project with a topic of its own."""
+
+    def __init__(self, folder: Path, engines: Engines, batch_rows: int = 100) -> None:
+        topic = f"crimes.{uuid.uuid4().hex[:8]}"
+        own = {"crimes_topic": topic, "batch_rows": batch_rows}
+        super().__init__(folder, engines.settings.model_copy(update=own))
+        self.topic = topic
+        self.kafka = KafkaResource(servers=engines.settings.kafka_servers)
+
+    def produce(self, limit: int, partitions: int = 1, **options: Any) -> int:
+        folder = self.defs.resources["sources"].folder("crimes")
+        options = {"rows": 10_000, "every_s": 0, "limit": limit, "partitions": partitions} | options
+        return producer.produce(self.settings, folder, ["2016-01"], self.topic, **options)
+
+    def plan(self) -> list[str]:
+        """Make batches of all that waits; the keys of all batches."""
+        with self.instance() as instance:
+            one = stream(self.settings)
+            one.add_all(instance)
+            return one.keys(instance)
+
+    def batches(self, *keys: str, assets: list[dg.AssetKey] = BATCHED, **options: Any) -> Any:
+        return self.execute(assets, keys, options.pop("config", ONLINE), **options)
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        return {name: self.table(name, branch="crimes") for name in TABLES}
+
+    def learnt(self) -> set[str]:
+        with self.instance() as instance:
+            return set(instance.get_materialized_partitions(ARREST_MODELS))
+
+
+@pytest.fixture
+def crimes(engines: Engines, tmp_path: Path) -> Crimes:
+    return Crimes(tmp_path / "Verbrechen é", engines)
+
+
+def assert_same(left: dict[str, pd.DataFrame], right: dict[str, pd.DataFrame]) -> None:
+    for name in TABLES:
+        pd.testing.assert_frame_equal(left[name], right[name])
+
+
+def offsets_of(table: pd.DataFrame) -> list[tuple[int, int]]:
+    return sorted(zip(table["kafka_partition"], table["kafka_offset"], strict=True))
+
+
+def checks(result: Any) -> dict[str, bool]:
+    return {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
+
+
+def test_several_partitions_in_one_run_or_many_and_again(crimes: Crimes) -> None:
+    crimes.produce(700, partitions=3)
+    keys = crimes.plan()
+    assert {parse(key).partition for key in keys} == {0, 1, 2}
+    result = crimes.batches(*keys)
+    assert set(checks(result).values()) == {True}
+    first = crimes.tables()
+    held = {(p, o) for p, offsets in crimes.kafka.offsets(crimes.topic).items() for o in range(offsets.end)}
+    assert offsets_of(first["crime_messages"]) == offsets_of(first["crime_reports"]) == sorted(held)
+    assert len(first["arrest_scores"]) == 3 * 700
+    assert crimes.learnt() == set(keys)
+    scored_by = first["arrest_scores"].groupby("batch")["snapshot"].unique()
+    assert [scored_by[key].tolist() for key in keys] == [[f"{crimes.topic}-start"], *([key] for key in keys[:-1])]
+
+    for key in (keys[3], keys[0]):  # old batches, in any order
+        crimes.batches(key)
+    assert_same(crimes.tables(), first)
+
+    other = Crimes(Path(crimes.settings.dagster_home).parent / "other", _engines_of(crimes))
+    other.settings = other.settings.model_copy(update={"crimes_topic": crimes.topic})
+    other.topic = crimes.topic
+    for key in other.plan():
+        other.batches(key)
+    assert_same(other.tables(), first)
+
+
+def _engines_of(crimes: Crimes) -> Engines:
+    return Engines(crimes.settings)
+
+
+def test_metrics_are_those_of_the_stored_scores(crimes: Crimes) -> None:
+    crimes.produce(300)
+    crimes.batches(*crimes.plan())
+    tables = crimes.tables()
+    place = ["batch", "kafka_partition", "kafka_offset"]
+    rows = tables["arrest_scores"].merge(tables["crime_reports"][[*place, "arrest"]], on=place)
+    by_batch = tables["batch_metrics"].set_index(["batch", "model"])
+    for name, its_rows in rows.groupby(["batch", "model"]):
+        metrics = by_batch.loc[name]
+        right = ((its_rows["probability"] > 0.5) == its_rows["arrest"]).sum()
+        assert (metrics["correct"], metrics["scored_reports"]) == (right, len(its_rows))
+    result = crimes.execute([dg.AssetKey(["crimes", "stream_report"])], ())
+    (event,) = result.asset_materializations_for_node("crimes__stream_report")
+    accuracy = rows[rows["model"] == "iucr_rate"].eval("(probability > 0.5) == arrest").mean()
+    assert event.metadata["accuracy iucr_rate"].value == pytest.approx(accuracy)
+    assert event.metadata["lag_messages"].value == 0
+
+
+POISON: list[bytes | None] = [
+    b"{",
+    b"not json",
+    None,
+    b'{"schema_version": 1}',
+    b'{"schema_version": 2, "report_id": 5}',
+    b'{"schema_version": 1, "report_id": "five"}',
+    b"[]",
+    b"\xff\xfe\x00",
+]
+
+
+def test_poison_is_quarantined_with_its_offset_and_nothing_else_is_lost(engines: Engines, tmp_path: Path) -> None:
+    crimes = Crimes(tmp_path / "poison", engines, batch_rows=3_000)
+    crimes.kafka.create_topic(crimes.topic, 1, {"max.message.bytes": "6000000"})
+    folder = crimes.defs.resources["sources"].folder("crimes")
+    reports = pd.concat([exports.read_month(folder, month) for month in ("2015-11", "2015-12", "2016-01")])
+    copies = [reports.assign(report_id=reports["report_id"] + 10**6 * copy) for copy in range(2)]
+    good = list(producer.messages.encode(pd.concat(copies).iloc[:10_000]))
+    generator = random.Random(3)
+    everything: list[tuple[bytes, bytes | None]] = [*good, *((b"5", generator.choice(POISON)) for _ in range(999))]
+    everything.append((b"big", b"x" * 5_000_000))
+    generator.shuffle(everything)
+    with crimes.kafka.producer(max_request_size=6_000_000) as sending:
+        for future in [sending.send(crimes.topic, value, key, partition=0) for key, value in everything]:
+            future.get(30)
+    crimes.batches(*crimes.plan())
+    tables = crimes.tables()
+    bad = [offset for offset, (key, _) in enumerate(everything) if key in (b"5", b"big")]
+    assert len(tables["crime_reports"]) == 10_000
+    assert sorted(tables["crime_reports"]["report_id"]) == sorted(int(key) for key, _ in good)
+    assert sorted(tables["quarantined_messages"]["kafka_offset"]) == bad
+    reasons = tables["quarantined_messages"].set_index("kafka_offset")["reason"]
+    (big,) = [offset for offset, (key, _) in enumerate(everything) if key == b"big"]
+    assert reasons[big].startswith("longer than")
+    assert len(tables["crime_messages"]) == 11_000
+
+
+def test_a_correction_is_a_new_version_and_is_not_scored_as_if_it_were_unseen(crimes: Crimes) -> None:
+    crimes.produce(200)
+    reports = exports.read_month(crimes.defs.resources["sources"].folder("crimes"), "2016-01").iloc[:3]
+    with crimes.kafka.producer() as sending:
+        for key, value in producer.messages.encode(reports.assign(arrest=~reports["arrest"])):
+            sending.send(crimes.topic, value, key).get(30)
+    crimes.batches(*crimes.plan())
+    tables = crimes.tables()
+    corrected = tables["crime_reports"][tables["crime_reports"]["report_id"].isin(reports["report_id"])]
+    assert corrected.groupby("report_id")["version"].apply(list).tolist() == [[1, 2]] * 3
+    assert corrected.groupby("report_id")["arrest"].nunique().tolist() == [2] * 3
+    last = tables["batch_metrics"].query("model == 'online_sgd'").iloc[-1]
+    assert (last["scored_reports"], last["left_out"]) == (0, 3)
+    assert pd.isna(last["accuracy"])
+
+
+def test_a_batch_that_fails_does_not_stop_the_stream_and_its_gap_heals(crimes: Crimes) -> None:
+    crimes.produce(400)
+    keys = crimes.plan()
+    crimes.batches(keys[0])
+    for key in keys[2:]:  # the second one's run has failed
+        result = crimes.batches(key)
+        assert result.success
+    assert crimes.learnt() == {keys[0]}
+    assert not checks(result)["training_keeps_up"]
+    scores = crimes.table("arrest_scores", branch="crimes")
+    assert scores.groupby("batch")["snapshot"].unique().map(list).to_dict() == {
+        keys[0]: [f"{crimes.topic}-start"],
+        keys[2]: [keys[0]],
+        keys[3]: [keys[0]],
+    }
+    result = crimes.batches(keys[1])
+    assert crimes.learnt() == set(keys)
+    assert checks(result)["training_keeps_up"]
+    again = crimes.tables()
+    crimes.batches(keys[2])  # what was scored by an older model stays scored by it
+    assert_same(crimes.tables(), again)
+
+
+def test_expired_offsets_are_replayed_from_what_was_stored_or_named(crimes: Crimes) -> None:
+    crimes.produce(300)
+    keys = crimes.plan()
+    crimes.batches(keys[0])
+    stored = crimes.tables()
+    expire(crimes.kafka, crimes.topic, 150)
+    crimes.batches(keys[0])
+    assert_same(crimes.tables(), stored)
+    result = crimes.batches(keys[1], raise_on_error=False)
+    assert not result.success
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "offsets 100 to 149" in str(failure.event_specific_data.error)
+    crimes.batches(keys[2])
+    assert crimes.learnt() == {keys[0]}
+    done = subprocess.run(
+        [sys.executable, "-m", "bigdata_assets.cli", "batches", "--give-up", keys[1]],
+        env=_environment(crimes),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert crimes.plan() == [keys[0], keys[2]]  # what was given up is not planned again
+    crimes.batches(keys[2])
+    assert crimes.learnt() == {keys[0], keys[2]}
+
+
+def _environment(crimes: Crimes) -> dict[str, str]:
+    return {**os.environ, **crimes.settings.environment()}
+
+
+def test_a_batch_whose_models_are_gone_is_not_scored_by_later_ones(crimes: Crimes) -> None:
+    crimes.produce(300)
+    keys = crimes.plan()
+    crimes.batches(*keys)
+    before = crimes.tables()
+    shutil.rmtree(Path(crimes.settings.storage) / "crimes/arrest_models/snapshots" / keys[0])
+    result = crimes.batches(keys[1], raise_on_error=False)
+    assert not result.success
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert "which is not kept any more" in str(failure.event_specific_data.error)
+    assert_same(crimes.tables(), before)
+
+
+def test_spark_models_know_the_history_and_the_window_alone(crimes: Crimes) -> None:
+    months = ("2015-11", "2015-12")
+    historic = [dg.AssetKey(["crimes", name]) for name in ("historic_reports", "quarantined_historic_reports")]
+    result = crimes.execute(historic, months)
+    assert checks(result)["share_quarantined_in_months"]
+    table = crimes.table("historic_reports", branch="crimes")
+    assert table.groupby("month").size().to_dict() == dict.fromkeys(months, 3_000)
+    refused = crimes.table("quarantined_historic_reports", branch="crimes")
+    assert (
+        sorted(reason.split(":")[0] for reason in refused["reason"]) == ["Date is no time", "ID is no number"] * 2
+        or len(refused) == 4
+    )
+
+    crimes.produce(300)
+    keys = crimes.plan()
+    config = {"ops": {"test_then_train": {"config": {"window_rows": 2_000, "refit_rows": 150}}}}
+    crimes.batches(keys[0], config=config)
+    crimes.batches(*keys[1:], config=config)
+    scores = crimes.table("arrest_scores", branch="crimes")
+    assert set(scores["model"]) == {"majority", "iucr_rate", "online_sgd", *window.MODELS}
+    assert len(scores) == 300 * 7
+    cards = {path.parent.name: json.loads(path.read_text()) for path in _cards(crimes)}
+    start = cards[f"{crimes.topic}-start"]
+    assert start["reports_learnt"] == 6_000
+    assert start["fit"]
+    assert cards[keys[0]]["fit"] == start["fit"]  # too few new reports for another fit
+    assert cards[keys[2]]["fit"] not in ("", start["fit"])
+    metrics = crimes.table("batch_metrics", branch="crimes").groupby("model")["correct"].sum() / 300
+    assert metrics["logistic_regression"] > metrics["majority"]
+    before = crimes.tables()
+    crimes.batches(keys[1], config=config)
+    assert_same(crimes.tables(), before)
+
+
+def _cards(crimes: Crimes) -> Iterator[Path]:
+    return (Path(crimes.settings.storage) / "crimes/arrest_models/snapshots").glob("*/model.json")
+
+
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no folder with the official files at {REAL_DATA}")
+def test_a_real_month_is_read_whole(crimes: Crimes) -> None:
+    project = Project(Path(crimes.settings.dagster_home).parent / "real", crimes.settings, str(REAL_DATA))
+    historic = [dg.AssetKey(["crimes", name]) for name in ("historic_reports", "quarantined_historic_reports")]
+    project.execute(historic, ("2016-01",))
+    table = project.table("historic_reports", branch="crimes")
+    assert len(table) == 20_583
+    assert len(project.table("quarantined_historic_reports", branch="crimes")) == 0
+    assert int(table["arrest"].sum()) == 4_242
+    expected = pd.read_parquet(REAL_DATA / "crimes" / "crimes_2016.parquet", columns=["ID", "Date", "Beat", "IUCR"])
+    joined = table.merge(expected, left_on="report_id", right_on="ID")
+    assert len(joined) > 20_000
+    local = joined["occurred_at"].dt.tz_convert("America/Chicago").dt.tz_localize(None)
+    assert (local == joined["Date"]).mean() > 0.999  # the two exports were made at different times
+    assert (joined["beat"] == joined["Beat"]).mean() > 0.99
+
+
+RUN = """
+import sys, pathlib
+from bigdata_assets import settings
+from bigdata_assets_tests.integration.test_crimes import BATCHED, ONLINE
+import dagster as dg
+from bigdata_assets import definitions
+configuration = settings.load()
+defs = definitions.build(configuration, executor=dg.in_process_executor)
+with dg.DagsterInstance.from_config(str(configuration.dagster_home)) as instance:
+    print("ready", flush=True)
+    defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance, asset_selection=BATCHED, run_config=ONLINE, tags={"dagster/partition": sys.argv[1]}
+    )
+"""
+
+
+def test_ten_rounds_of_kill_9_leave_exactly_what_was_sent(crimes: Crimes, engines: Engines) -> None:
+    """Broker or worker dies at a random moment of each batch, the producer goes on; then the batch is run again."""
+    generator, keys = random.Random(11), []
+    crimes.produce(100)
+    for number in range(10):
+        if number:
+            crimes.produce(100 * (number + 1), resume=True)
+        (key,) = set(crimes.plan()) - set(keys)
+        keys.append(key)
+        worker = subprocess.Popen(
+            [sys.executable, "-c", RUN, key],
+            env=_environment(crimes),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+        try:
+            worker.wait(generator.uniform(0.3, 3.0))
+        except subprocess.TimeoutExpired:
+            if number % 2:
+                old = engines.pid("kafka")
+                kill_9(old)
+                wait_for(lambda old=old: engines.pid("kafka") != old and engines.ready(), 90, "the broker is back")
+            else:
+                worker.kill()
+        worker.wait(120)
+        worker.stdout.close()
+        crimes.batches(key)
+    tables = crimes.tables()
+    assert offsets_of(tables["crime_messages"]) == [(0, offset) for offset in range(1_000)]
+    assert offsets_of(tables["crime_reports"]) == [(0, offset) for offset in range(1_000)]
+    assert tables["crime_reports"]["report_id"].is_unique
+    assert len(tables["arrest_scores"]) == 3_000
+    assert crimes.learnt() == set(keys)
+    straight = Crimes(Path(crimes.settings.dagster_home).parent / "straight", engines)
+    straight.settings = straight.settings.model_copy(update={"crimes_topic": crimes.topic})
+    assert straight.plan() == keys
+    straight.batches(*keys)
+    assert_same(straight.tables(), tables)
