@@ -1,5 +1,5 @@
 """What a new user sees: `make run`'s command, the UI in Chromium, a sensor that turns a new file green, the mart that
-follows it, an alert of a failed run, Ctrl-C."""
+follows it, an alert of a failed run, Kafka batches that turn green as they come, Ctrl-C."""
 
 import json
 import os
@@ -17,6 +17,8 @@ import pytest
 from deltalake import DeltaTable
 from playwright.sync_api import Page, sync_playwright
 
+from bigdata_assets.kafka_batches import parse
+from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.services.supervisor import free_port, read_state
 from bigdata_assets.settings import Settings
 from bigdata_assets_tests.conftest import alive, kill_9, wait_for
@@ -35,8 +37,9 @@ LOCATION = {"repositoryLocationName": "bigdata_assets", "repositoryName": "__rep
 class Ui:
     """The running stack: GraphQL and pages."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.settings = settings = project.settings
         self.url = f"http://127.0.0.1:{settings.ui_port}"
 
     def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
@@ -52,11 +55,22 @@ class Ui:
             return False
         return bool(found and found["assetNodes"])
 
-    def materialized_partitions(self, asset: str) -> set[str]:
+    def materialized_partitions(self, asset: str, branch: str = "malicious_urls") -> set[str]:
         query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
             assetMaterializations { partition } } } }"""
-        node = self.graphql(query, key={"path": ["malicious_urls", asset]})["assetNodeOrError"]
+        node = self.graphql(query, key={"path": [branch, asset]})["assetNodeOrError"]
         return {event["partition"] for event in node["assetMaterializations"]}
+
+    def partitions(self, asset: str, branch: str) -> set[str]:
+        query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+            partitionKeys } } }"""
+        return set(self.graphql(query, key={"path": [branch, asset]})["assetNodeOrError"]["partitionKeys"])
+
+    def start_sensor(self, name: str) -> None:
+        mutation = """mutation ($s: SensorSelector!) { startSensor(sensorSelector: $s) { __typename
+            ... on PythonError { message } } }"""
+        started = self.graphql(mutation, s={**LOCATION, "sensorName": name})["startSensor"]
+        assert started["__typename"] == "Sensor", started
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +116,15 @@ def ui(spark_server: Settings, trained_folder: Path, webhook: Webhook) -> Iterat
         "ui_port": free_port(),
         "reports_url": f"http://127.0.0.1:{free_port()}",
         "alert_webhook_url": webhook.url,
+        "crimes_topic": f"crimes.{free_port()}",
+        "batch_rows": 200,
+        "batch_seconds": 5.0,
     }
     project = Project(trained_folder, spark_server.model_copy(update=own))
     shutil.rmtree(project.landing)  # the sample's own files come only where there is no landing folder yet
     log = (trained_folder / "run.log").open("w")
     run = project.cli("run", output=log)
-    ui = Ui(project.settings)
+    ui = Ui(project)
     try:
         wait_for(lambda: ui.answers() or run.poll() is not None, 900, "the UI answers")
         assert run.poll() is None, Path(log.name).read_text()
@@ -155,10 +172,7 @@ def test_a_new_user_sees_it_work(ui: Ui, page: Page, trained_folder: Path, webho
     page.get_by_text("400").first.wait_for(timeout=60_000)
 
     # A sensor, a new file: its partition turns green by itself.
-    mutation = """mutation ($s: SensorSelector!) { startSensor(sensorSelector: $s) { __typename
-        ... on PythonError { message } } }"""
-    started = ui.graphql(mutation, s={**LOCATION, "sensorName": "new_url_files"})["startSensor"]
-    assert started["__typename"] == "Sensor", started
+    ui.start_sensor("new_url_files")
     landing = Path(ui.settings.storage) / "landing" / "urls"
     (landing / "broken name,.csv").write_text("url\na.example.org\n")
     (landing / "new_delivery.csv").write_text("url\nhttp://fresh.seen-nowhere.test/login\n")
@@ -202,6 +216,52 @@ def test_a_new_user_sees_it_work(ui: Ui, page: Page, trained_folder: Path, webho
     wait_for(lambda: webhook.posted, 240, "the alert")
     assert webhook.posted[0]["assets"] == ["/".join(CLASSIFIER)]
     assert "there is no family 'no such family'" in webhook.posted[0]["text"]
+
+    # The stream: a sensor, a producer; partitions appear and turn green, also when the daemon dies meanwhile.
+    before = ui.materialized_partitions("batch_metrics", "crimes")
+    assert {parse(key).end for key in before} == {200, 400, 600}
+    ui.start_sensor("new_crime_batches")
+    command = [
+        "produce",
+        "crimes",
+        "--month",
+        "2016-01",
+        "--resume",
+        "--rows",
+        "150",
+        "--every",
+        "2s",
+        "--limit",
+        "1200",
+    ]
+    with (trained_folder / "produce.log").open("w") as log:
+        producing = ui.project.cli(*command, output=log)
+        assert producing.wait(180) == 0, (trained_folder / "produce.log").read_text()
+    kafka = KafkaResource(servers=ui.settings.kafka_servers)
+    assert kafka.offsets(ui.settings.crimes_topic)[0].end == 1_200
+    wait_for(lambda: ui.partitions("batch_metrics", "crimes") > before, 120, "a new batch is a partition")
+    daemon = read_state(ui.settings.services_dir, "stack")["processes"]["daemon"]["pid"]
+    kill_9(daemon)
+
+    def green() -> bool:
+        keys = ui.partitions("batch_metrics", "crimes")
+        return max(parse(key).end for key in keys) == 1_200 and keys == ui.materialized_partitions(
+            "batch_metrics", "crimes"
+        )
+
+    wait_for(green, 420, "all batches are green")
+    batches = sorted(map(parse, ui.partitions("batch_metrics", "crimes")), key=lambda batch: batch.first)
+    assert [offset for batch in batches for offset in range(batch.first, batch.end)] == list(range(1_200))
+    scores = DeltaTable(f"{ui.settings.storage}/crimes/arrest_scores").to_pyarrow_table(
+        columns=["kafka_offset", "model"]
+    )
+    assert scores.num_rows == len(set(zip(*scores.to_pydict().values(), strict=True))) == 1_200 * 7
+    page.goto(f"{ui.url}/assets/crimes/stream_report")
+    page.locator(f"img[src^='{ui.settings.reports_url}']").first.wait_for(timeout=60_000)
+    page.screenshot(path=trained_folder / "stream.png")
+    page.goto(f"{ui.url}/assets/crimes/crime_messages?view=partitions")
+    page.get_by_text(batches[-1].key).first.wait_for(timeout=60_000)
+    page.screenshot(path=trained_folder / "partitions.png")
 
     # A code server that is killed comes back, and the UI with it.
     state = read_state(ui.settings.services_dir, "stack")

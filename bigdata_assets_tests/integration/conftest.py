@@ -34,6 +34,10 @@ class Project:
         self.landing.mkdir(parents=True)
         self.defs = definitions.build(self.settings, executor=dg.in_process_executor)
 
+    def rebuild(self) -> None:
+        """Definitions anew, after the settings were changed."""
+        self.defs = definitions.build(self.settings, executor=dg.in_process_executor)
+
     def instance(self) -> dg.DagsterInstance:
         return dg.DagsterInstance.from_config(str(self.settings.dagster_home))
 

@@ -11,7 +11,19 @@ from bigdata_assets.tables import Table
 GRAPH = defs.resolve_asset_graph()
 KEYS = sorted(GRAPH.get_all_asset_keys())
 TABLES: dict = {table.key: table for branch in BRANCHES for table in branch.TABLES}
-HEAVY = ("tensorflow", "keras", "gwpy", "kafka", "cassandra", "sklearn", "lightgbm", "skops", "matplotlib", "deltalake")
+HEAVY = (
+    "tensorflow",
+    "keras",
+    "gwpy",
+    "kafka",
+    "cassandra",
+    "sklearn",
+    "lightgbm",
+    "skops",
+    "matplotlib",
+    "deltalake",
+    "river",
+)
 
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.to_user_string())
@@ -46,7 +58,7 @@ def test_spark_workers_need_no_dagster():
     code = (
         "import sys\n"
         "import bigdata_assets.malicious_urls.logic.reading, bigdata_assets.malicious_urls.logic.scoring\n"
-        "import bigdata_assets.malicious_urls.logic.classifier\n"
+        "import bigdata_assets.malicious_urls.logic.classifier, bigdata_assets.crimes.logic.exports\n"
         "print('dagster' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
