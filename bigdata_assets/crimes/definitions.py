@@ -16,7 +16,7 @@ def definitions(settings: Settings) -> dg.Definitions:
     return dg.Definitions(
         assets=assets.ASSETS,
         asset_checks=asset_checks.CHECKS,
-        jobs=[sensors.test_then_train, sensors.compact_crime_tables],
+        jobs=[sensors.learn_crime_batch, sensors.compact_crime_tables],
         sensors=[sensors.new_crimes(settings)],
         schedules=[sensors.hourly_compaction],
     )

@@ -15,7 +15,7 @@ from bigdata_assets.sources import Sources, SourceUnavailableError
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2001-01", fmt="%Y-%m", timezone=TIME_ZONE)
 """Of occurrence; the portal's data begin in 2001."""
 CRIME_BATCHES = dg.DynamicPartitionsDefinition(name="crime_batches")
-JOB = "test_then_train"
+JOB = "learn_crime_batch"
 ARREST_MODELS = dg.AssetKey([BRANCH, "arrest_models"])
 
 

@@ -7,7 +7,7 @@ from bigdata_assets.crimes.tables import STREAM_TABLES
 from bigdata_assets.kafka_batches import batch_sensor
 from bigdata_assets.settings import Settings
 
-test_then_train = dg.define_asset_job(
+learn_crime_batch = dg.define_asset_job(
     JOB,
     selection=dg.AssetSelection.assets(*[table.key for table in STREAM_TABLES], ARREST_MODELS),
     description="Reads a batch of messages, scores its reports by the models that stand, and has them learn it.",

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import dagster as dg
 import pytest
 
 from bigdata_assets.definitions import BRANCHES, defs
@@ -46,6 +47,11 @@ def test_every_declared_table_is_an_asset_and_partitioned_alike():
     for key, table in TABLES.items():
         assert isinstance(table, Table)
         assert (GRAPH.get(key).partitions_def is not None) == (table.partition_column is not None)
+
+
+def test_the_repository_can_be_served():
+    """Names that clash are found only when a code server asks for all of it."""
+    dg.Definitions.validate_loadable(defs)
 
 
 def test_definitions_import_nothing_heavy():
