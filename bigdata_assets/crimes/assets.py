@@ -196,17 +196,23 @@ def batch_metrics(arrest_scores: pd.DataFrame, crime_reports: pd.DataFrame) -> p
         "features, lag and age of the batches. Made anew as batches come."
     ),
     automation_condition=REFRESHED_BY_INPUT,
+    # Read below, not inputs: before the first batch there are no such tables.
+    deps=[BATCH_METRICS.key, CRIME_REPORTS.key],
     required_resource_keys={"delta", "kafka"},
 )
-def stream_report(context: dg.AssetExecutionContext, batch_metrics: pd.DataFrame) -> Report:
+def stream_report(context: dg.AssetExecutionContext) -> Report:
     """Metric per batch plots, drift and lag."""
     from bigdata_assets.crimes.logic import stream_report as logic
 
     keys = context.instance.get_dynamic_partitions(str(CRIME_BATCHES.name))
     delta = context.resources.delta
     columns = ["batch", "kafka_offset", "occurred_at", "iucr", "location_description", "domestic", "district", "arrest"]
-    recent = delta.read_arrow(CRIME_REPORTS, keys[-DRIFT_BATCHES:], columns).to_pandas() if keys else None
-    return logic.report(batch_metrics, recent, keys, _lag(context.resources.kafka, keys))
+    metrics = (
+        delta.read_arrow(BATCH_METRICS) if delta.exists(BATCH_METRICS) else BATCH_METRICS.arrow_schema.empty_table()
+    )
+    stored = delta.exists(CRIME_REPORTS)
+    recent = delta.read_arrow(CRIME_REPORTS, keys[-DRIFT_BATCHES:], columns).to_pandas() if stored else None
+    return logic.report(metrics.to_pandas(), recent, keys, _lag(context.resources.kafka, keys))
 
 
 def _stored_messages(delta: Any, key: str) -> pa.Table:

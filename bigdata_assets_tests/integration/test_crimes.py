@@ -114,6 +114,9 @@ def _engines_of(crimes: Crimes) -> Engines:
 
 
 def test_metrics_are_those_of_the_stored_scores(crimes: Crimes) -> None:
+    result = crimes.execute([dg.AssetKey(["crimes", "stream_report"])], ())  # before there is any batch
+    (event,) = result.asset_materializations_for_node("crimes__stream_report")
+    assert event.metadata["batches"].value == 0
     crimes.produce(300)
     crimes.batches(*crimes.plan())
     tables = crimes.tables()

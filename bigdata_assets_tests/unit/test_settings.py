@@ -34,7 +34,8 @@ def test_all_bad_values_are_named_at_once():
 
 def test_secrets_are_not_shown():
     secret = "hush-hush"
-    loaded = settings.load({"SPARK_CONNECT_AUTHENTICATE_TOKEN": secret, "ALERT_WEBHOOK_URL": f"https://a/{secret}"})
+    names = ("SPARK_CONNECT_AUTHENTICATE_TOKEN", "KAFKA_SECURITY_PASSWORD")
+    loaded = settings.load(dict.fromkeys(names, secret) | {"ALERT_WEBHOOK_URL": f"https://a/{secret}"})
     assert secret not in repr(loaded)
     with pytest.raises(settings.SettingsError) as raised:
         settings.load({"ALERT_WEBHOOK_URL": f"ftp://{secret}"})
@@ -47,6 +48,29 @@ def test_settings_survive_the_way_through_an_environment(tmp_path):
     )
     assert settings.load(loaded.environment()) == loaded
     assert loaded.storage == "s3a://b/x"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"KAFKA_BOOTSTRAP_SERVERS": "broker"},
+        {"KAFKA_BOOTSTRAP_SERVERS": "a:1,b"},
+        {"KAFKA_SECURITY_PROTOCOL": "TLS"},
+        {"KAFKA_CRIMES_TOPIC": "crímenes"},
+        {"BATCH_ROWS": "0"},
+        {"SPARK_MASTER": "yarn; rm"},
+    ],
+)
+def test_a_bad_value_is_named(bad):
+    (name,) = bad
+    with pytest.raises(settings.SettingsError, match=name):
+        settings.load(bad)
+
+
+def test_which_kafka_is_started_here():
+    cases = {"localhost:9": True, "127.0.0.1:9": True, "kafka:9": False, "localhost:9,localhost:10": False}
+    for servers, local in cases.items():
+        assert settings.load({"KAFKA_BOOTSTRAP_SERVERS": servers}).kafka_is_local is local
 
 
 def test_an_empty_variable_means_the_default():
