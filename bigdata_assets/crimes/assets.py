@@ -207,10 +207,8 @@ def stream_report(context: dg.AssetExecutionContext) -> Report:
     keys = context.instance.get_dynamic_partitions(str(CRIME_BATCHES.name))
     delta = context.resources.delta
     columns = ["batch", "kafka_offset", "occurred_at", "iucr", "location_description", "domestic", "district", "arrest"]
-    metrics = (
-        delta.read_arrow(BATCH_METRICS) if delta.exists(BATCH_METRICS) else BATCH_METRICS.arrow_schema.empty_table()
-    )
-    stored = delta.exists(CRIME_REPORTS)
+    stored = delta.exists(BATCH_METRICS)
+    metrics = delta.read_arrow(BATCH_METRICS) if stored else BATCH_METRICS.arrow_schema.empty_table()
     recent = delta.read_arrow(CRIME_REPORTS, keys[-DRIFT_BATCHES:], columns).to_pandas() if stored else None
     return logic.report(metrics.to_pandas(), recent, keys, _lag(context.resources.kafka, keys))
 

@@ -20,6 +20,12 @@ def test_defaults_need_no_environment():
         ("DAGSTER_WEBSERVER_PORT", "70000"),
         ("SPARK_DRIVER_MEMORY", "lots"),
         ("ALERT_WEBHOOK_URL", "file:///etc/passwd"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "broker"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a:1,b"),
+        ("KAFKA_SECURITY_PROTOCOL", "TLS"),
+        ("KAFKA_CRIMES_TOPIC", "crímenes"),
+        ("BATCH_ROWS", "0"),
+        ("SPARK_MASTER", "yarn; rm"),
     ],
 )
 def test_a_bad_value_is_named(name, value):
@@ -48,23 +54,6 @@ def test_settings_survive_the_way_through_an_environment(tmp_path):
     )
     assert settings.load(loaded.environment()) == loaded
     assert loaded.storage == "s3a://b/x"
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"KAFKA_BOOTSTRAP_SERVERS": "broker"},
-        {"KAFKA_BOOTSTRAP_SERVERS": "a:1,b"},
-        {"KAFKA_SECURITY_PROTOCOL": "TLS"},
-        {"KAFKA_CRIMES_TOPIC": "crímenes"},
-        {"BATCH_ROWS": "0"},
-        {"SPARK_MASTER": "yarn; rm"},
-    ],
-)
-def test_a_bad_value_is_named(bad):
-    (name,) = bad
-    with pytest.raises(settings.SettingsError, match=name):
-        settings.load(bad)
 
 
 def test_which_kafka_is_started_here():
