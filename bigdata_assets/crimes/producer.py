@@ -129,7 +129,7 @@ def month_range(text: str) -> list[str]:
     if not re.fullmatch(rf"{month}(?:\.\.{month})?", text):
         raise ProduceError(f"--month is like 2016-01 or 2015-01..2016-12; {text!r} is not")
     first, _, last = text.partition("..")
-    return [f"{period:%Y-%m}" for period in pd.period_range(first, last or first, freq="M")]
+    return [str(period) for period in pd.period_range(first, last or first, freq="M")]
 
 
 def _send(producer: Any, topic: str, reports: pd.DataFrame, partition_of: Any) -> None:

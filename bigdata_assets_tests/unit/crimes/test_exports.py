@@ -7,6 +7,7 @@ import pytest
 
 from bigdata_assets.crimes import sample
 from bigdata_assets.crimes.logic import exports
+from bigdata_assets.crimes.producer import ProduceError, month_range
 
 ROW = {
     "ID": "10365277",
@@ -113,3 +114,11 @@ def test_csv_and_parquet_give_the_same_reports(tmp_path):
     (tmp_path / "crimes_2015-12_portal_export.csv").unlink()
     pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), tmp_path / "crimes_2015.parquet")
     pd.testing.assert_frame_equal(exports.read_month(tmp_path, "2015-12"), from_csv)
+
+
+def test_months_of_a_range():
+    assert month_range("2016-01") == ["2016-01"]
+    assert month_range("2015-11..2016-02") == ["2015-11", "2015-12", "2016-01", "2016-02"]
+    for bad in ("January", "2016-13", "2016-01..", "2016-1"):
+        with pytest.raises(ProduceError, match="--month is like 2016-01"):
+            month_range(bad)
