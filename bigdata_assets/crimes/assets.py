@@ -1,7 +1,7 @@
 """Assets of the crimes branch: the portal's history, Kafka batches, arrest models that are tested and then trained."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -24,9 +24,15 @@ from bigdata_assets.crimes.tables import (
     QUARANTINED_MESSAGES,
     REPORT,
 )
-from bigdata_assets.kafka_batches import in_order, parse
+from bigdata_assets.kafka_batches import Batch, in_order, parse
 from bigdata_assets.reports import Report
-from bigdata_assets.resources.kafka import MAX_MESSAGE_BYTES, KafkaResource, KafkaUnreachableError, OffsetsExpiredError
+from bigdata_assets.resources.kafka import (
+    MAX_MESSAGE_BYTES,
+    KafkaResource,
+    KafkaUnreachableError,
+    Offsets,
+    OffsetsExpiredError,
+)
 from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.runtime import REFRESHED_BY_INPUT
 from bigdata_assets.sources import Sources
@@ -82,19 +88,22 @@ def historic_reports(
 )
 def crime_messages(context: dg.AssetExecutionContext) -> pa.Table:
     """The messages of the run's offset ranges; from the table itself where the topic has forgotten what is in it."""
-    kafka = context.resources.kafka
     tables = []
-    for key in sorted(context.partition_keys):
-        batch = parse(key)
-        try:
-            messages = kafka.read(batch.topic, batch.partition, batch.first, batch.end)
-        except OffsetsExpiredError as error:
-            messages = _stored_messages(context.resources.delta, key)
-            if not messages.num_rows:
-                raise
-            context.log.warning("%s: replayed from %s, since %s", key, CRIME_MESSAGES.path, error)
-        tables.append(messages.append_column("batch", pa.array([key] * messages.num_rows, pa.string())))
-        context.add_asset_metadata(_freshness(kafka, key, messages), asset_key=CRIME_MESSAGES.key, partition_key=key)
+    with context.resources.kafka.reader() as reader:
+        for key in sorted(context.partition_keys):
+            batch = parse(key)
+            try:
+                messages = reader.read(batch.topic, batch.partition, batch.first, batch.end)
+            except OffsetsExpiredError as error:
+                messages = _stored_messages(context.resources.delta, key)
+                if not messages.num_rows:
+                    raise
+                context.log.warning("%s: replayed from %s, since %s", key, CRIME_MESSAGES.path, error)
+            tables.append(messages.append_column("batch", pa.array([key] * messages.num_rows, pa.string())))
+    held = context.resources.kafka.offsets(parse(context.partition_keys[0]).topic)
+    for key, messages in zip(sorted(context.partition_keys), tables, strict=True):
+        metadata = _freshness(parse(key), messages, held)
+        context.add_asset_metadata(metadata, asset_key=CRIME_MESSAGES.key, partition_key=key)
     return pa.concat_tables(tables)
 
 
@@ -219,15 +228,14 @@ def _stored_messages(delta: Any, key: str) -> pa.Table:
     return delta.read_arrow(CRIME_MESSAGES, [key]).drop_columns("batch")
 
 
-def _freshness(kafka: KafkaResource, key: str, messages: pa.Table) -> dict[str, Any]:
+def _freshness(batch: Batch, messages: pa.Table, held: Mapping[int, Offsets]) -> dict[str, Any]:
     """What the UI plots of a batch: its size, its age, and what waits behind it."""
-    batch = parse(key)
     newest = pc.max(messages["broker_timestamp"]).as_py() if messages.num_rows else None
     return {
         "offsets": f"{batch.first} to {batch.end - 1} of {batch.topic}, partition {batch.partition}",
         "batch_messages": messages.num_rows,
         "batch_bytes": pc.sum(messages["length_bytes"]).as_py() or 0,
-        "lag_messages": _lag(kafka, [key]).get(batch.partition, 0),
+        "lag_messages": held[batch.partition].end - batch.end if batch.partition in held else 0,
         **({"age_s": time.time() - newest.timestamp()} if newest else {}),
     }
 

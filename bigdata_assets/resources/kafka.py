@@ -72,48 +72,19 @@ class KafkaResource(dg.ConfigurableResource):
             return {tp.partition: Offsets(begins[tp], ends[tp]) for tp in wanted}
 
     def read(self, topic: str, partition: int, first: int, end: int) -> pa.Table:
-        """The messages of [first, end) in one partition, as MESSAGES; offsets without a message are passed over.
+        """The messages of one range, as `reader` gives them."""
+        with self.reader() as reader:
+            return reader.read(topic, partition, first, end)
+
+    @contextmanager
+    def reader(self) -> Generator["Reader", None, None]:
+        """Reads ranges over one connection; those that follow each other in a partition without asking again.
 
         Raises:
-            OffsetsExpiredError: some of the range is not there any more, or not yet; the message names the range.
-            KafkaUnreachableError: no broker answers, or it gives nothing of what it has.
+            KafkaUnreachableError: no broker answers.
         """
-        return pa.Table.from_batches(self._batches(topic, partition, first, end), MESSAGES)
-
-    def _batches(self, topic: str, partition: int, first: int, end: int) -> Iterator[pa.RecordBatch]:
-        from kafka import TopicPartition
-        from kafka.errors import KafkaError, OffsetOutOfRangeError
-
-        source = TopicPartition(topic, partition)
         with self._consumer() as consumer:
-            if partition not in _partitions(consumer, topic):
-                raise OffsetsExpiredError(
-                    f"offsets {first} to {end - 1} of {topic}, partition {partition}, cannot be read: "
-                    f"{self.servers} has no such partition."
-                )
-            consumer.assign([source])
-            consumer.seek(source, first)
-            begin, last = consumer.beginning_offsets([source])[source], consumer.end_offsets([source])[source]
-            if begin > first or last < end:
-                raise OffsetsExpiredError(self._lost(topic, partition, first, end, begin, last))
-            heard = time.monotonic()
-            while (position := consumer.position(source)) < end:
-                try:
-                    records = consumer.poll(POLL_MS).get(source, [])
-                except OffsetOutOfRangeError as error:
-                    begin = consumer.beginning_offsets([source])[source]
-                    raise OffsetsExpiredError(self._lost(topic, partition, first, end, begin, last)) from error
-                except KafkaError as error:
-                    raise KafkaUnreachableError(f"reading {topic} from {self.servers} failed: {error}") from error
-                if records:
-                    yield _record_batch([record for record in records if record.offset < end])
-                if records or consumer.position(source) > position:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > STALLED_S:
-                    raise KafkaUnreachableError(
-                        f"{self.servers} gave nothing of {topic}, partition {partition}, from offset {position} on "
-                        f"for {STALLED_S} s; look at the broker's log and run this again."
-                    )
+            yield Reader(consumer, self.servers)
 
     @contextmanager
     def producer(self, **options: Any) -> Generator[Any, None, None]:
@@ -229,15 +200,74 @@ class KafkaResource(dg.ConfigurableResource):
             options["ssl_cafile"] = str(settings.kafka_ca_file)
         return options
 
-    def _lost(self, topic: str, partition: int, first: int, end: int, begin: int, last: int) -> str:
-        where = f"of {topic}, partition {partition},"
-        if begin > first:
-            return (
-                f"offsets {first} to {min(begin, end) - 1} {where} have expired: the topic begins at {begin} now. "
-                "They can only be sent again; until this batch is given up (`bigdata-assets batches --give-up KEY`), "
-                "nothing after it is learnt."
+
+class Reader:
+    """Exact offset ranges from a connected consumer."""
+
+    def __init__(self, consumer: Any, servers: str) -> None:
+        self._consumer = consumer
+        self._servers = servers
+        self._place: tuple[Any, int] | None = None
+
+    def read(self, topic: str, partition: int, first: int, end: int) -> pa.Table:
+        """The messages of [first, end) in one partition, as MESSAGES; offsets without a message are passed over.
+
+        Raises:
+            OffsetsExpiredError: some of the range is not there any more, or not yet; the message names the range.
+            KafkaUnreachableError: the broker gives nothing of what it has.
+        """
+        return pa.Table.from_batches(self._batches(topic, partition, first, end), MESSAGES)
+
+    def _batches(self, topic: str, partition: int, first: int, end: int) -> Iterator[pa.RecordBatch]:
+        from kafka import TopicPartition
+        from kafka.errors import KafkaError, OffsetOutOfRangeError
+
+        source, consumer = TopicPartition(topic, partition), self._consumer
+        try:
+            begin, last = self._held(source)
+            if begin > first or last < end:
+                raise OffsetsExpiredError(_lost(source, first, end, begin, last))
+            if self._place != (source, first):
+                consumer.assign([source])
+                consumer.seek(source, first)
+            self._place, heard = None, time.monotonic()
+            while (position := consumer.position(source)) < end:
+                # Not beyond the end: what was fetched beyond it stays with the consumer, for the range that follows.
+                records = consumer.poll(POLL_MS, max_records=end - position).get(source, [])
+                if records:
+                    yield _record_batch([record for record in records if record.offset < end])
+                if consumer.position(source) > position:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > STALLED_S:
+                    raise KafkaUnreachableError(
+                        f"{self._servers} gave nothing of {topic}, partition {partition}, from offset {position} on "
+                        f"for {STALLED_S} s; look at the broker's log and run this again."
+                    )
+            self._place = (source, consumer.position(source))
+        except OffsetOutOfRangeError as error:
+            begin, last = self._held(source)
+            raise OffsetsExpiredError(_lost(source, first, end, begin, last)) from error
+        except KafkaError as error:
+            raise KafkaUnreachableError(f"reading {topic} from {self._servers} failed: {error}") from error
+
+    def _held(self, source: Any) -> tuple[int, int]:
+        if source.partition not in _partitions(self._consumer, source.topic):
+            raise OffsetsExpiredError(
+                f"{source.topic}, partition {source.partition}: {self._servers} has no such partition."
             )
-        return f"offsets {max(first, last)} to {end - 1} {where} are not there: it ends at {last}. Was it made anew?"
+        begins, ends = self._consumer.beginning_offsets([source]), self._consumer.end_offsets([source])
+        return int(begins[source]), int(ends[source])
+
+
+def _lost(source: Any, first: int, end: int, begin: int, last: int) -> str:
+    where = f"of {source.topic}, partition {source.partition},"
+    if begin > first:
+        return (
+            f"offsets {first} to {min(begin, end) - 1} {where} have expired: the topic begins at {begin} now. "
+            "They can only be sent again; until this batch is given up (`bigdata-assets batches --give-up KEY`), "
+            "nothing after it is learnt."
+        )
+    return f"offsets {max(first, last)} to {end - 1} {where} are not there: it ends at {last}. Was it made anew?"
 
 
 def _partitions(consumer: Any, topic: str) -> list[int]:

@@ -77,7 +77,7 @@ def _fields(value: bytes | None, length: int, max_bytes: int) -> dict[str, Any]:
     if length > max_bytes:
         raise _UnusableError(f"longer than {max_bytes} bytes")
     try:
-        fields = json.loads(value, parse_constant=_no_constant)
+        fields = DECODER.decode(value.decode())
     except (ValueError, RecursionError) as error:
         raise _UnusableError(f"no JSON: {str(error)[:200]}") from None
     if not isinstance(fields, dict):
@@ -100,6 +100,9 @@ def _field(value: Any, name: str, read: Callable[[Any], Any], needed: bool) -> A
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _whole(low: int, high: int) -> Callable[[Any], int]:
