@@ -188,6 +188,16 @@ def test_a_correction_is_a_new_version_and_is_not_scored_as_if_it_were_unseen(cr
     assert pd.isna(last["accuracy"])
 
 
+def test_a_batch_that_was_never_read_is_not_learnt_as_an_empty_one(crimes: Crimes) -> None:
+    crimes.produce(200)
+    first, second = crimes.plan()
+    crimes.batches(first)
+    result = crimes.batches(second, assets=[ARREST_MODELS], raise_on_error=False)
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert f"crimes/crime_reports was not materialised for {second}" in str(failure.event_specific_data.error)
+    assert crimes.learnt() == {first}
+
+
 def test_a_batch_that_fails_does_not_stop_the_stream_and_its_gap_heals(crimes: Crimes) -> None:
     crimes.produce(400)
     keys = crimes.plan()
