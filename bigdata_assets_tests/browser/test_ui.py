@@ -259,9 +259,6 @@ def test_a_new_user_sees_it_work(ui: Ui, page: Page, trained_folder: Path, webho
     page.goto(f"{ui.url}/assets/crimes/stream_report")
     page.locator(f"img[src^='{ui.settings.reports_url}']").first.wait_for(timeout=60_000)
     page.screenshot(path=trained_folder / "stream.png")
-    page.goto(f"{ui.url}/assets/crimes/crime_messages?view=partitions")
-    page.get_by_text(batches[-1].key).first.wait_for(timeout=60_000)
-    page.screenshot(path=trained_folder / "partitions.png")
 
     # A code server that is killed comes back, and the UI with it.
     state = read_state(ui.settings.services_dir, "stack")

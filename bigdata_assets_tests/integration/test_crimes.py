@@ -94,6 +94,13 @@ def test_several_partitions_in_one_run_or_many_and_again(crimes: Crimes) -> None
     assert offsets_of(first["crime_messages"]) == offsets_of(first["crime_reports"]) == sorted(held)
     assert len(first["arrest_scores"]) == 3 * 700
     assert crimes.learnt() == set(keys)
+    for event in result.asset_materializations_for_node("crimes__crime_messages"):
+        batch = parse(event.partition)
+        assert event.metadata["batch_messages"].value == len(batch)
+        assert (
+            event.metadata["lag_messages"].value == crimes.kafka.offsets(crimes.topic)[batch.partition].end - batch.end
+        )
+        assert 0 < event.metadata["age_s"].value < 600
     scored_by = first["arrest_scores"].groupby("batch")["snapshot"].unique()
     assert [scored_by[key].tolist() for key in keys] == [[f"{crimes.topic}-start"], *([key] for key in keys[:-1])]
 

@@ -147,9 +147,11 @@ def _evaluations(overall: pd.DataFrame) -> list[Evaluation]:
 
 def _axes(ylabel: str) -> tuple["Figure", "Axes"]:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 4))
     axes = figure.add_subplot()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("batch")
     axes.set_ylabel(ylabel)
     axes.grid(alpha=0.3)
