@@ -76,7 +76,7 @@ class OnlineModels:
         import skops.io
 
         state = {"sgd": self.sgd, "rates": self.rates, "reports": self.reports, "arrests": self.arrests}
-        return skops.io.dumps(state, compression=zipfile.ZIP_DEFLATED)
+        return skops.io.dumps(state, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
 
     @classmethod
     def load(cls, data: bytes) -> "OnlineModels":
