@@ -28,19 +28,19 @@ TABLES = tuple(
 )
 
 
-@dg.asset(key=TABLES[0].key, **TABLES[0].asset("1"))
+@dg.asset(**TABLES[0].asset("1"))
 def one() -> pd.DataFrame:
     """A hundred numbers."""
     return pd.DataFrame({"n": range(100)})
 
 
-@dg.asset(key=TABLES[1].key, **TABLES[1].asset("1"), ins={"one": dg.AssetIn(TABLES[0].key)})
+@dg.asset(**TABLES[1].asset("1"), ins={"one": dg.AssetIn(TABLES[0].key)})
 def two(one: DataFrame) -> DataFrame:
     """The same."""
     return one
 
 
-@dg.asset(key=TABLES[2].key, **TABLES[2].asset("1"), ins={"two": dg.AssetIn(TABLES[1].key)})
+@dg.asset(**TABLES[2].asset("1"), ins={"two": dg.AssetIn(TABLES[1].key)})
 def three(two: DataFrame) -> DataFrame:
     """The same."""
     return two

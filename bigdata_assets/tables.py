@@ -4,7 +4,7 @@ Rows are not read or written here; that is the `delta` IO manager's work.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -113,12 +113,18 @@ class Table:
             constraints=dg.TableConstraints(other=list(self.checks.values())),
         )
 
-    def asset(self, code_version: str, **metadata: str | int | float) -> dict:
-        """What every asset stored in this table says of itself: pass it to `@dg.asset` or `dg.AssetOut`."""
+    def asset(self, code_version: str, kinds: Iterable[str] = ("spark",), **metadata: str | int | float) -> dict:
+        """What every asset stored in this table says of itself: pass it to `@dg.asset` or `dg.AssetOut`.
+
+        `kinds`: what makes the rows.
+        """
         return {
+            "key": self.key,
+            "group_name": self.branch,
+            "owners": [f"team:{self.branch}"],
             "description": self.description,
             "io_manager_key": "delta",
-            "kinds": {"spark", "deltalake"},
+            "kinds": {*kinds, "deltalake"},
             "code_version": code_version,
             "metadata": {
                 "dagster/column_schema": self.to_dagster(),

@@ -37,8 +37,8 @@ from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.runtime import REFRESHED_BY_INPUT
 from bigdata_assets.sources import Sources
 
-OWNERS = ["team:crimes"]
-WHERE: dict[str, Any] = {"group_name": BRANCH, "owners": OWNERS}
+WHERE: dict[str, Any] = {"group_name": BRANCH, "owners": [f"team:{BRANCH}"]}
+"""Of assets that are no tables."""
 BATCHED: dict[str, Any] = {
     "partitions_def": CRIME_BATCHES,
     # A backfill's memory is bounded by the batches of one run.
@@ -58,10 +58,7 @@ class LearningConfig(dg.Config):
 
 @dg.multi_asset(
     name="historic_reports",
-    outs={
-        table.name: dg.AssetOut(key=table.key, owners=OWNERS, group_name=BRANCH, **table.asset("1"))
-        for table in (HISTORIC_REPORTS, QUARANTINED_HISTORIC_REPORTS)
-    },
+    outs={table.name: dg.AssetOut(**table.asset("1")) for table in (HISTORIC_REPORTS, QUARANTINED_HISTORIC_REPORTS)},
     partitions_def=MONTHS,
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
@@ -80,10 +77,8 @@ def historic_reports(
 
 
 @dg.asset(
-    **WHERE,
     **BATCHED,
-    key=CRIME_MESSAGES.key,
-    **(CRIME_MESSAGES.asset("1") | {"kinds": {"kafka", "deltalake"}}),
+    **CRIME_MESSAGES.asset("1", kinds=["kafka"]),
     required_resource_keys={"delta", "kafka"},
 )
 def crime_messages(context: dg.AssetExecutionContext) -> pa.Table:
@@ -110,10 +105,7 @@ def crime_messages(context: dg.AssetExecutionContext) -> pa.Table:
 @dg.multi_asset(
     name="crime_reports",
     outs={
-        table.name: dg.AssetOut(
-            key=table.key, owners=OWNERS, group_name=BRANCH, **(table.asset("1") | {"kinds": {"python", "deltalake"}})
-        )
-        for table in (CRIME_REPORTS, QUARANTINED_MESSAGES)
+        table.name: dg.AssetOut(**table.asset("1", kinds=["python"])) for table in (CRIME_REPORTS, QUARANTINED_MESSAGES)
     },
     **BATCHED,
     ins={"crime_messages": dg.AssetIn(CRIME_MESSAGES.key)},
@@ -141,17 +133,10 @@ def crime_reports(context: dg.AssetExecutionContext, crime_messages: pa.Table) -
 @dg.multi_asset(
     name="test_then_train",
     outs={
-        "arrest_scores": dg.AssetOut(
-            key=ARREST_SCORES.key,
-            owners=OWNERS,
-            group_name=BRANCH,
-            is_required=False,
-            **(ARREST_SCORES.asset("1") | {"kinds": {"spark", "scikitlearn", "deltalake"}}),
-        ),
+        "arrest_scores": dg.AssetOut(is_required=False, **ARREST_SCORES.asset("1", kinds=["spark", "scikitlearn"])),
         "arrest_models": dg.AssetOut(
+            **WHERE,
             key=ARREST_MODELS,
-            owners=OWNERS,
-            group_name=BRANCH,
             is_required=False,
             dagster_type=dg.Nothing,
             kinds={"spark", "scikitlearn"},
@@ -186,7 +171,7 @@ def test_then_train(
 test_then_train.__test__ = False  # type: ignore[attr-defined] # its name looks like a test's
 
 
-@dg.asset(**WHERE, **BATCHED, key=BATCH_METRICS.key, **(BATCH_METRICS.asset("1") | {"kinds": {"python", "deltalake"}}))
+@dg.asset(**BATCHED, **BATCH_METRICS.asset("1", kinds=["python"]))
 def batch_metrics(arrest_scores: pd.DataFrame, crime_reports: pd.DataFrame) -> pd.DataFrame:
     """Figures of each model on each batch's new reports."""
     from bigdata_assets.crimes.logic import metrics

@@ -27,8 +27,8 @@ from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.runtime import REFRESHED_BY_INPUT
 from bigdata_assets.sources import Sources
 
-OWNERS = ["team:malicious_urls"]
-WHERE: dict[str, Any] = {"group_name": BRANCH, "owners": OWNERS}
+WHERE: dict[str, Any] = {"group_name": BRANCH, "owners": [f"team:{BRANCH}"]}
+"""Of assets that are no tables."""
 
 
 class ClassifierConfig(dg.Config):
@@ -57,12 +57,8 @@ class ScoringConfig(dg.Config):
 @dg.multi_asset(
     name="labelled_urls",
     outs={
-        "labelled_urls": dg.AssetOut(
-            key=LABELLED_URLS.key, owners=OWNERS, group_name=BRANCH, **LABELLED_URLS.asset("1")
-        ),
-        "quarantined_urls": dg.AssetOut(
-            key=QUARANTINED_URLS.key, owners=OWNERS, group_name=BRANCH, **QUARANTINED_URLS.asset("1")
-        ),
+        "labelled_urls": dg.AssetOut(**LABELLED_URLS.asset("1")),
+        "quarantined_urls": dg.AssetOut(**QUARANTINED_URLS.asset("1")),
     },
 )
 def labelled_urls(sources: Sources, spark: SparkResource) -> tuple[DataFrame, DataFrame]:
@@ -118,10 +114,8 @@ def classifier_report(labelled_urls: pd.DataFrame, config: ReportConfig) -> Repo
 @dg.multi_asset(
     name="url_batches",
     outs={
-        "url_batches": dg.AssetOut(key=URL_BATCHES.key, owners=OWNERS, group_name=BRANCH, **URL_BATCHES.asset("1")),
-        "quarantined_batch_urls": dg.AssetOut(
-            key=QUARANTINED_BATCH_URLS.key, owners=OWNERS, group_name=BRANCH, **QUARANTINED_BATCH_URLS.asset("1")
-        ),
+        "url_batches": dg.AssetOut(**URL_BATCHES.asset("1")),
+        "quarantined_batch_urls": dg.AssetOut(**QUARANTINED_BATCH_URLS.asset("1")),
     },
     partitions_def=LANDED_FILES,
     backfill_policy=dg.BackfillPolicy.single_run(),
@@ -144,8 +138,6 @@ def url_batches(context: dg.AssetExecutionContext) -> Iterator[dg.Output[DataFra
 
 
 @dg.asset(
-    **WHERE,
-    key=PREDICTIONS.key,
     **PREDICTIONS.asset("1"),
     partitions_def=LANDED_FILES,
     backfill_policy=dg.BackfillPolicy.single_run(),
@@ -164,7 +156,7 @@ def predictions(url_batches: DataFrame, url_classifier: StoredModel, config: Sco
     )
 
 
-@dg.asset(**WHERE, key=PREDICTION_MART.key, **PREDICTION_MART.asset("1"), automation_condition=REFRESHED_BY_INPUT)
+@dg.asset(**PREDICTION_MART.asset("1"), automation_condition=REFRESHED_BY_INPUT)
 def prediction_mart(predictions: DataFrame) -> DataFrame:
     """Counts and probabilities per day, registered domain and class."""
     from bigdata_assets.malicious_urls.logic import mart
@@ -172,7 +164,7 @@ def prediction_mart(predictions: DataFrame) -> DataFrame:
     return mart.prediction_mart(predictions)
 
 
-@dg.asset(**WHERE, key=TOP_DOMAINS.key, **TOP_DOMAINS.asset("1"), automation_condition=REFRESHED_BY_INPUT)
+@dg.asset(**TOP_DOMAINS.asset("1"), automation_condition=REFRESHED_BY_INPUT)
 def top_domains(prediction_mart: DataFrame) -> DataFrame:
     """The domains with the most URLs predicted malicious."""
     from bigdata_assets.malicious_urls.logic import mart

@@ -18,9 +18,6 @@ REPORTS = {
 
 
 @dg.asset(
-    key=MODEL_LEDGER.key,
-    group_name="models",
-    owners=["team:models"],
     **MODEL_LEDGER.asset("1"),
     ins={name: dg.AssetIn(key) for name, key in REPORTS.items()},
     automation_condition=dg.AutomationCondition.eager(),

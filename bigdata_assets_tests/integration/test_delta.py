@@ -359,12 +359,12 @@ class TestKilled:
             _ = SparkResource(remote=f"sc://localhost:{free_port()}").spark_session
 
 
-@dg.asset(key=ROWS.key, **ROWS.asset("1"), partitions_def=PARTS, backfill_policy=dg.BackfillPolicy.single_run())
+@dg.asset(**ROWS.asset("1"), partitions_def=PARTS, backfill_policy=dg.BackfillPolicy.single_run())
 def rows(context: dg.AssetExecutionContext) -> pd.DataFrame:
     return pd.concat([frame(key, *range(len(key))) for key in context.partition_keys])
 
 
-@dg.asset(key=LOOSE.key, **LOOSE.asset("1"), partitions_def=PARTS, backfill_policy=dg.BackfillPolicy.single_run())
+@dg.asset(**LOOSE.asset("1"), partitions_def=PARTS, backfill_policy=dg.BackfillPolicy.single_run())
 def loose(rows: DataFrame) -> DataFrame:
     return rows
 
@@ -375,12 +375,12 @@ SUM = Table(
 OLD = Table("toy", "old", "The first version.", (Column("n", T.LongType(), "The sum."),))
 
 
-@dg.asset(key=SUM.key, **SUM.asset("1"))
+@dg.asset(**SUM.asset("1"))
 def total(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"n": [rows["n"].sum()], "parts": [rows["part"].nunique()]})
 
 
-@dg.asset(key=OLD.key, **OLD.asset("1"), ins={"rows": dg.AssetIn(metadata={"delta_version": 1})})
+@dg.asset(**OLD.asset("1"), ins={"rows": dg.AssetIn(metadata={"delta_version": 1})})
 def old(rows: pa.Table) -> pd.DataFrame:
     return pd.DataFrame({"n": [sum(rows["n"].to_pylist())]})
 
