@@ -25,6 +25,7 @@ from bigdata_assets.crimes.logic import exports, messages
 from bigdata_assets.crimes.partitions import ARREST_MODELS, stream
 from bigdata_assets.crimes.sample import write_sample
 from bigdata_assets.crimes.tables import STREAM_TABLES
+from bigdata_assets.partition_ranges import tags_for
 from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.settings import Settings
 
@@ -148,7 +149,7 @@ def _plan(own: Settings, instance: dg.DagsterInstance) -> list[str]:
 
 
 def _execute(defs: Any, instance: dg.DagsterInstance, assets: list[dg.AssetKey], keys: list[str]) -> None:
-    tags = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
+    tags = tags_for(keys[0], keys[-1])
     config = ONLINE if any(key.path[-1] == "arrest_scores" for key in assets) else None
     job = defs.resolve_implicit_global_asset_job_def()
     job.execute_in_process(instance=instance, asset_selection=assets, tags=tags, run_config=config)

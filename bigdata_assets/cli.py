@@ -9,7 +9,7 @@ from dotenv import load_dotenv
 
 from bigdata_assets import fork_server
 from bigdata_assets import settings as settings_module
-from bigdata_assets.kafka_batches import next_offsets, parse
+from bigdata_assets.kafka_batches import lag, parse
 from bigdata_assets.services import cli as services_cli
 from bigdata_assets.services import stack
 from bigdata_assets.services.jars import JarsError
@@ -136,10 +136,9 @@ def batches(give_up: str | None) -> None:
             held = stream.kafka.offsets(stream.topic)
         except KafkaUnreachableError as error:
             raise click.ClickException(str(error)) from error
-        following = next_offsets(parse(key) for key in states)
-        for partition, offsets in held.items():
-            waiting = offsets.end - following.get(partition, offsets.begin)
-            click.echo(f"partition {partition} holds {offsets.begin} to {offsets.end}; {waiting} are in no batch yet")
+        for partition, behind in lag(map(parse, states), held).items():
+            offsets = held[partition]
+            click.echo(f"partition {partition} holds {offsets.begin} to {offsets.end}; {behind} are in no batch yet")
 
 
 def _seconds(text: str) -> float:

@@ -13,12 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 
 import dagster as dg
 from filelock import FileLock
 
+from bigdata_assets.partition_ranges import contiguous, covered, tags_for
 from bigdata_assets.resources.kafka import KafkaResource, KafkaUnreachableError, Offsets
 from bigdata_assets.settings import Settings
 
@@ -28,17 +29,7 @@ MAX_ATTEMPTS = 6
 RETRY_AFTER_S = 15
 """Before the second attempt; four times as long before each later one: the last comes an hour after the one before."""
 RUNS_LOOKED_AT = 500
-KEY = re.compile(r"(?P<topic>.+)-p(?P<partition>\d{3,})-(?P<first>\d{12,})-(?P<end>\d{12,})")
-IN_PROGRESS = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
-RANGE_START = "dagster/asset_partition_range_start"
-RANGE_END = "dagster/asset_partition_range_end"
-ONE_KEY = "dagster/partition"
+KEY = re.compile(rf"(?P<topic>.+)-p(?P<partition>\d{{3,}})-(?P<first>\d{{{DIGITS},}})-(?P<end>\d{{{DIGITS},}})")
 
 
 class BatchError(ValueError):
@@ -90,6 +81,12 @@ def next_offsets(batches: Iterable[Batch]) -> dict[int, int]:
             )
         ends[batch.partition] = batch.end
     return ends
+
+
+def lag(batches: Iterable[Batch], held: Mapping[int, Offsets]) -> dict[int, int]:
+    """Messages of each partition that are in no batch yet; `batches`: all of the topic."""
+    following = next_offsets(batches)
+    return {partition: offsets.end - following.get(partition, offsets.begin) for partition, offsets in held.items()}
 
 
 def plan(
@@ -169,25 +166,29 @@ class Stream:
 
     def states(self, instance: dg.DagsterInstance) -> dict[str, str]:
         """What became of each batch: done, running, failed N times, or waiting."""
+        return self._survey(instance)[0]
+
+    def _survey(self, instance: dg.DagsterInstance) -> tuple[dict[str, str], dict[str, list[float]]]:
+        """The state of each batch, in their order, and when its runs that have ended did, Unix seconds."""
         keys = self.keys(instance)
         done = instance.get_materialized_partitions(self.last)
-        records = self._records(instance)
-        running = {
-            key
-            for record in records
-            if record.dagster_run.status in IN_PROGRESS
-            for key in covered(record.dagster_run.tags, keys)
-        }
-        attempts = _attempts(records, keys)
+        running: set[str] = set()
+        ended: dict[str, list[float]] = {}
+        for record in instance.get_run_records(dg.RunsFilter(job_name=self.job), limit=RUNS_LOOKED_AT):
+            for key in covered(record.dagster_run.tags, keys):
+                if record.dagster_run.is_finished:
+                    ended.setdefault(key, []).append(record.end_time or record.update_timestamp.timestamp())
+                else:
+                    running.add(key)
 
         def state(key: str) -> str:
             if key in running:
                 return "running"
             if key in done:
                 return "done"
-            return f"failed {len(attempts[key])} times" if key in attempts else "waiting"
+            return f"failed {len(ended[key])} times" if key in ended else "waiting"
 
-        return {key: state(key) for key in keys}
+        return {key: state(key) for key in keys}, ended
 
     def tick(self, instance: dg.DagsterInstance, cursor: str | None) -> tuple[list[dg.RunRequest], str, str]:
         """Plan what is new and choose the run to ask for.
@@ -205,38 +206,31 @@ class Stream:
         held = self.kafka.offsets(self.topic)
         if not held:
             return [], "{}", f"there is no topic {self.topic} at {self.settings.kafka_servers} yet"
-        keys = self.keys(instance)
-        states = self.states(instance)
-        pending = [key for key in keys if states[key] == "waiting"]
-        following = next_offsets(parse(key) for key in keys)
-        since, ripe = self._waiting(cursor, following, held)
-        room = self.settings.batches_per_run * 2 - len(pending)
-        new = [batch.key for batch in self.add_new(instance, held, ripe, room)] if room > 0 else []
-        keys, pending = keys + new, pending + new
-        following = next_offsets(parse(key) for key in keys)
-        lag = {partition: offsets.end - following.get(partition, offsets.begin) for partition, offsets in held.items()}
-        counts = Counter(states.values()) + Counter({"waiting": len(new)})
+        states, ended = self._survey(instance)
+        since, ripe = self._waiting(cursor, next_offsets(map(parse, states)), held)
+        room = self.settings.batches_per_run * 2 - Counter(states.values())["waiting"]
+        new = self.add_new(instance, held, ripe, room) if room > 0 else []
+        states |= {batch.key: "waiting" for batch in new}
+        behind, counts = lag(map(parse, states), held), Counter(states.values())
         told = (
-            f"lag {sum(lag.values())} messages {lag}, {len(new)} new batches; "
+            f"lag {sum(behind.values())} messages {behind}, {len(new)} new batches; "
             f"{', '.join(f'{count} {state}' for state, count in sorted(counts.items())) or 'no batch'}"
         )
-        request = None if "running" in states.values() else self._request(instance, keys, states, pending)
+        request = None if "running" in counts else self._request(instance, states, ended)
         return ([request] if request else []), json.dumps(since), told
 
     def _request(
-        self, instance: dg.DagsterInstance, keys: Sequence[str], states: Mapping[str, str], pending: Sequence[str]
+        self, instance: dg.DagsterInstance, states: Mapping[str, str], ended: Mapping[str, Sequence[float]]
     ) -> dg.RunRequest | None:
-        attempts = _attempts(self._records(instance), keys)
-        for key in keys:
-            if states.get(key, "").startswith("failed") and _is_due(attempts[key]):
-                return dg.RunRequest(f"{key}:{len(attempts[key])}", partition_key=key)
-        in_order = instance.get_dynamic_partitions(str(self.partitions.name))
-        for first, last in contiguous(in_order, pending):
-            stretch = in_order[in_order.index(first) : in_order.index(last) + 1][: self.settings.batches_per_run]
-            if len(stretch) == 1:
+        for key, state in states.items():
+            if state.startswith("failed") and _is_due(ended[key]):
+                return dg.RunRequest(f"{key}:{len(ended[key])}", partition_key=key)
+        every = instance.get_dynamic_partitions(str(self.partitions.name))
+        waiting = [key for key, state in states.items() if state == "waiting"]
+        for first, last in contiguous(every, waiting, self.settings.batches_per_run):
+            if first == last:
                 return dg.RunRequest(f"{first}:0", partition_key=first)
-            tags = {RANGE_START: first, RANGE_END: stretch[-1]}
-            return dg.RunRequest(f"{first}..{stretch[-1]}:0", tags=tags)
+            return dg.RunRequest(f"{first}..{last}:0", tags=tags_for(first, last))
         return None
 
     def _waiting(
@@ -253,19 +247,6 @@ class Stream:
         old = time.time() - self.settings.batch_seconds
         return since, [int(partition) for partition, (_, at) in since.items() if at <= old]
 
-    def _records(self, instance: dg.DagsterInstance) -> Sequence[dg.RunRecord]:
-        return instance.get_run_records(dg.RunsFilter(job_name=self.job), limit=RUNS_LOOKED_AT)
-
-
-def _attempts(records: Iterable[dg.RunRecord], keys: Sequence[str]) -> dict[str, list[float]]:
-    """When the ended runs that were for each batch ended, Unix seconds."""
-    attempts: dict[str, list[float]] = {}
-    for record in records:
-        if record.dagster_run.status not in IN_PROGRESS:
-            for key in covered(record.dagster_run.tags, keys):
-                attempts.setdefault(key, []).append(record.end_time or record.update_timestamp.timestamp())
-    return attempts
-
 
 def _is_due(ended: Sequence[float]) -> bool:
     """Whether a batch that is not done after attempts that ended then is to be tried again now."""
@@ -276,28 +257,6 @@ def in_order(instance: dg.DagsterInstance, partitions: dg.DynamicPartitionsDefin
     """Keys of a topic's batches, in the order in which they were planned."""
     keys = instance.get_dynamic_partitions(str(partitions.name))
     return [key for key in keys if parse(key).topic == topic]
-
-
-def covered(tags: Mapping[str, str], keys: Sequence[str]) -> list[str]:
-    """Those of `keys`, which are in order, that a run with these tags is for."""
-    if tags.get(ONE_KEY) in keys:
-        return [tags[ONE_KEY]]
-    first, last = tags.get(RANGE_START), tags.get(RANGE_END)
-    if first in keys and last in keys:
-        return list(keys[keys.index(first) : keys.index(last) + 1])
-    return []
-
-
-def contiguous(all_keys: Sequence[str], wanted: Iterable[str]) -> list[tuple[str, str]]:
-    """First and last key of each unbroken stretch of `wanted` within `all_keys`."""
-    wanted = set(wanted)
-    stretches = groupby(enumerate(all_keys), key=lambda pair: pair[1] in wanted)
-    found = []
-    for is_wanted, pairs in stretches:
-        keys = [key for _, key in pairs]
-        if is_wanted:
-            found.append((keys[0], keys[-1]))
-    return found
 
 
 def batch_sensor(name: str, stream: Stream) -> dg.SensorDefinition:

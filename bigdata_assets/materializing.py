@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from bigdata_assets import definitions
 from bigdata_assets.alerts import reason
-from bigdata_assets.kafka_batches import ONE_KEY, RANGE_END, RANGE_START, contiguous
+from bigdata_assets.partition_ranges import contiguous, tags_for
 from bigdata_assets.settings import Settings
 
 ASSET_JOB = "__ASSET_JOB"
@@ -140,27 +140,14 @@ def _ranges(
             wanted = {name for key in keys for name in wanted - set(instance.get_materialized_partitions(key))}
     policies = [policy for key in keys if (policy := graph.get(key).backfill_policy) is not None]
     most = min((policy.max_partitions_per_run or len(existing) for policy in policies), default=1)
-    return list(_cut(existing, contiguous(existing, wanted), most))
-
-
-def _cut(
-    existing: Sequence[str], stretches: Sequence[tuple[str, str]], most: int
-) -> Iterator[tuple[str | None, str | None]]:
-    """Stretches of at most `most` partitions."""
-    for first, last in stretches:
-        keys = existing[existing.index(first) : existing.index(last) + 1]
-        for start in range(0, len(keys), most):
-            part = keys[start : start + most]
-            yield part[0], part[-1]
+    return list(contiguous(existing, wanted, most))
 
 
 def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first: str | None, last: str | None) -> bool:
     """One run, with a bar of its steps; whether it succeeded."""
     repository = ReconstructableRepository.for_module("bigdata_assets.definitions", "defs")
     job = repository.get_reconstructable_job(ASSET_JOB).get_subset(asset_selection=frozenset(keys))
-    tags = {} if first is None else {RANGE_START: first, RANGE_END: str(last)}
-    if first is not None and first == last:
-        tags = {ONE_KEY: first}
+    tags = {} if first is None else tags_for(first, str(last))
     run = instance.create_run_for_job(
         job.get_definition(),
         asset_selection=frozenset(keys),

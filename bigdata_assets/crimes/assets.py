@@ -24,11 +24,10 @@ from bigdata_assets.crimes.tables import (
     QUARANTINED_MESSAGES,
     REPORT,
 )
-from bigdata_assets.kafka_batches import Batch, in_order, parse
+from bigdata_assets.kafka_batches import Batch, in_order, lag, parse
 from bigdata_assets.reports import Report
 from bigdata_assets.resources.kafka import (
     MAX_MESSAGE_BYTES,
-    KafkaResource,
     KafkaUnreachableError,
     Offsets,
     OffsetsExpiredError,
@@ -204,7 +203,7 @@ def stream_report(context: dg.AssetExecutionContext) -> Report:
     stored = delta.exists(BATCH_METRICS)
     metrics = delta.read_arrow(BATCH_METRICS) if stored else BATCH_METRICS.arrow_schema.empty_table()
     recent = delta.read_arrow(CRIME_REPORTS, keys[-DRIFT_BATCHES:], columns).to_pandas() if stored else None
-    return logic.report(metrics.to_pandas(), recent, keys, _lag(context.resources.kafka, keys))
+    return logic.report(metrics.to_pandas(), recent, keys, _lag(context, keys))
 
 
 def _stored_messages(delta: Any, key: str) -> pa.Table:
@@ -225,17 +224,16 @@ def _freshness(batch: Batch, messages: pa.Table, held: Mapping[int, Offsets]) ->
     }
 
 
-def _lag(kafka: KafkaResource, keys: Sequence[str]) -> dict[int, int]:
-    """Messages behind the last of some batches, by partition; empty where no broker answers."""
-    batches = [parse(key) for key in keys]
-    if not batches:
+def _lag(context: dg.AssetExecutionContext, keys: Sequence[str]) -> dict[int, int]:
+    """Messages that are in no batch yet, by partition of the last batch's topic; empty where no broker answers."""
+    if not keys:
         return {}
+    topic = parse(keys[-1]).topic
     try:
-        held = kafka.offsets(batches[-1].topic)
+        held = context.resources.kafka.offsets(topic)
     except KafkaUnreachableError:
         return {}
-    ends = {batch.partition: batch.end for batch in sorted(batches, key=lambda batch: batch.end)}
-    return {partition: offsets.end - ends.get(partition, offsets.begin) for partition, offsets in held.items()}
+    return lag(map(parse, in_order(context.instance, CRIME_BATCHES, topic)), held)
 
 
 def _order(context: dg.AssetExecutionContext) -> list[str]:

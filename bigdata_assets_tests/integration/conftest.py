@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from bigdata_assets import definitions
+from bigdata_assets.partition_ranges import tags_for
 from bigdata_assets.settings import PROJECT_ROOT, Settings
 from bigdata_assets_tests.conftest import Engines
 
@@ -52,12 +53,7 @@ class Project:
         self, assets: list[dg.AssetKey], partitions: tuple[str, ...], config: Any = None, raise_on_error: bool = True
     ) -> Any:
         """One run in this process, over the range of partitions."""
-        tags = {}
-        if partitions:
-            first, last = partitions[0], partitions[-1]
-            tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-        if len(partitions) == 1:
-            tags = {"dagster/partition": partitions[0]}
+        tags = tags_for(partitions[0], partitions[-1]) if partitions else {}
         with self.instance() as instance:
             return self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
                 instance=instance,

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigdata_assets import kafka_batches
-from bigdata_assets.kafka_batches import Batch, BatchError, Stream, covered, next_offsets, parse, plan
+from bigdata_assets.kafka_batches import Batch, BatchError, Stream, next_offsets, parse, plan
+from bigdata_assets.partition_ranges import RANGE_END, RANGE_START, covered
 from bigdata_assets.resources.kafka import KafkaResource, Offsets
 from bigdata_assets.settings import Settings
 
@@ -88,7 +89,7 @@ def test_a_topic_made_anew_and_overlapping_batches_are_told():
 def test_what_a_run_is_for():
     keys = ["a", "b", "c", "d"]
     assert covered({"dagster/partition": "b"}, keys) == ["b"]
-    start, end = kafka_batches.RANGE_START, kafka_batches.RANGE_END
+    start, end = RANGE_START, RANGE_END
     assert covered({start: "b", end: "d"}, keys) == ["b", "c", "d"]
     assert covered({start: "b", end: "gone"}, keys) == []
 
@@ -133,8 +134,8 @@ def test_a_tick_plans_and_asks_for_one_run_at_a_time(stream, instance):
     (request,), cursor, told = stream.tick(instance, None)
     assert told == "lag 0 messages {0: 0}, 5 new batches; 5 waiting"
     keys = stream.keys(instance)
-    assert request.tags[kafka_batches.RANGE_START] == keys[0]
-    assert request.tags[kafka_batches.RANGE_END] == keys[2]
+    assert request.tags[RANGE_START] == keys[0]
+    assert request.tags[RANGE_END] == keys[2]
     run = start(instance, request)
     requests, _, _ = stream.tick(instance, cursor)
     assert requests == []

@@ -2,7 +2,8 @@ import dagster as dg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigdata_assets.materializing import contiguous, in_order
+from bigdata_assets.materializing import in_order
+from bigdata_assets.partition_ranges import contiguous
 
 PARTS = dg.DynamicPartitionsDefinition(name="parts")
 
@@ -36,3 +37,12 @@ def test_stretches_cover_exactly_what_is_wanted(flags):
         key for first, last in contiguous(keys, wanted) for key in keys[keys.index(first) : keys.index(last) + 1]
     ]
     assert covered == sorted(wanted, key=keys.index)
+
+
+@given(st.lists(st.booleans(), max_size=12), st.integers(1, 5))
+def test_stretches_are_cut_to_what_a_run_may_have(flags, most):
+    keys = [f"k{number}" for number in range(len(flags))]
+    wanted = {key for key, flag in zip(keys, flags, strict=True) if flag}
+    parts = [keys[keys.index(first) : keys.index(last) + 1] for first, last in contiguous(keys, wanted, most)]
+    assert [key for part in parts for key in part] == sorted(wanted, key=keys.index)
+    assert all(len(part) <= most for part in parts)
