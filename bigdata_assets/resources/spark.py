@@ -1,11 +1,10 @@
 """Spark over Spark Connect: one client session per step, opened when first used and always stopped."""
 
-import os
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import dagster as dg
 from dagster_pyspark import PySparkResource
@@ -62,13 +61,15 @@ class SparkResource(PySparkResource):
             from pyspark.sql import SparkSession
 
             self._probe()
-            token = settings.load().token()
-            if token:
-                os.environ.setdefault("SPARK_CONNECT_AUTHENTICATE_TOKEN", token)
-            builder = SparkSession.builder.remote(self.remote)
-            for key, value in {**SESSION_CONFIGURATION, **self.spark_config}.items():
-                builder = builder.config(key, value)
-            self._session = builder.create()
+            session = SparkSession.builder.remote(self._address()).create()
+            try:
+                for key, value in {**SESSION_CONFIGURATION, **self.spark_config}.items():
+                    session.conf.set(key, value)
+            except BaseException:
+                session.release_session_on_close = False  # type: ignore[attr-defined]
+                session.stop()
+                raise
+            self._session = session
         return self._session
 
     def stop(self) -> None:
@@ -82,6 +83,13 @@ class SparkResource(PySparkResource):
             # Releasing it on a dead server would retry for minutes; what is left to close is on this side.
             session.release_session_on_close = False
         session.stop()
+
+    def _address(self) -> str:
+        """With the token. In the environment it would be taken by all that this process starts, for any server."""
+        if not (token := settings.load().token()):
+            return self.remote
+        remote = self.remote.rstrip("/")
+        return f"{remote}{'' if ';' in remote else '/'};token={quote(token, safe='')}"
 
     def _probe(self) -> None:
         url = urlsplit(self.remote)

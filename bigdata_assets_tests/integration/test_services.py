@@ -57,6 +57,12 @@ def test_a_client_without_the_token_is_refused(
     assert time.monotonic() - started < 10
 
 
+def test_a_session_leaves_the_token_out_of_the_environment(spark: SparkSession) -> None:
+    """What this process starts would take it for its own server's: a second cluster would have the first's."""
+    assert spark.range(1).count() == 1
+    assert "SPARK_CONNECT_AUTHENTICATE_TOKEN" not in os.environ
+
+
 @pytest.mark.parametrize("name", ["spark-connect", "kafka"])
 def test_the_server_listens_on_loopback_only(engines: Engines, name: str) -> None:
     connections = psutil.Process(engines.pid(name)).net_connections("tcp")
