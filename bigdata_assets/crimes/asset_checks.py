@@ -1,6 +1,5 @@
 """The branch's own checks. Each reads its table through the `delta` resource: an input would load every partition."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +37,7 @@ def share_quarantined_in_batches(context: dg.AssetCheckExecutionContext) -> dg.A
 def every_report_is_scored(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
     """Each model that scored a batch scored all its reports."""
     delta, keys = context.resources.delta, run_keys(context)
-    reports = _rows(delta, CRIME_REPORTS, keys)
+    reports = delta.rows_by_partition(CRIME_REPORTS, keys)
     scored = delta.read_arrow(ARREST_SCORES, keys, ["batch", "model"]).group_by(["batch", "model"])
     counts = scored.aggregate([([], "count_all")]).to_pylist()
     differing = {row["batch"] for row in counts if row["count_all"] != reports[row["batch"]]}
@@ -74,13 +73,8 @@ def training_keeps_up(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckRe
 
 def _quarantined(context: dg.AssetCheckExecutionContext, good: Any, bad: Any) -> dg.AssetCheckResult:
     delta, keys = context.resources.delta, run_keys(context)
-    kept, refused = (_rows(delta, table, keys) for table in (good, bad))
+    kept, refused = (delta.rows_by_partition(table, keys) for table in (good, bad))
     return share_result({key: (kept[key], refused[key]) for key in keys or sorted({*kept, *refused})})
-
-
-def _rows(delta: Any, table: Any, keys: Sequence[str] | None) -> Counter[str]:
-    """Rows by partition."""
-    return Counter(delta.read_arrow(table, keys, [table.partition_column])[0].to_pylist())
 
 
 CHECKS: Sequence[dg.AssetChecksDefinition] = (

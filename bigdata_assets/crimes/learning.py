@@ -163,7 +163,7 @@ def test_then_train(context: dg.AssetExecutionContext, rows: pd.DataFrame, confi
         frame = reports.window(key, config.window_rows, history_ends) if config.window_models else None
         if frame is None:
             return ""
-        location = snapshots.fit_location(ARREST_MODELS, f"{key or f'{topic}-start'}-{context.run_id[:8]}")
+        location = snapshots.fit_location(ARREST_MODELS, f"{key or f'{topic}-start'}-{context.run.run_id[:8]}")
         context.log.info("fitting the Spark models on up to %d reports before the end of %s", config.window_rows, key)
         window.fit(frame).write().overwrite().save(location)
         return location
@@ -178,7 +178,7 @@ def test_then_train(context: dg.AssetExecutionContext, rows: pd.DataFrame, confi
         order=order,
         reports=lambda key: own.get(key, empty) if key in wanted else reports.of(key),
         ends=lambda key: (parse(key).partition, parse(key).end),
-        store=StoredSnapshots(snapshots, context.run_id, "1"),
+        store=StoredSnapshots(snapshots, context.run.run_id, "1"),
         start_name=f"{topic}-start",
         start=start,
         refit=lambda snapshot: fit(snapshot.name, snapshot.history_ends),
@@ -233,7 +233,7 @@ def _tell(
             missing,
         )
     for key, known in learner.learnt.items():
-        metadata = {"reports_learnt": known, "learnt_by_run": context.run_id}
+        metadata = {"reports_learnt": known, "learnt_by_run": context.run.run_id}
         if key in wanted and missing is None:
             context.add_asset_metadata(metadata, asset_key=ARREST_MODELS, partition_key=key)
         else:

@@ -13,10 +13,13 @@ import json
 import random
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias, TypeVar
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,10 +42,11 @@ REFUSED_ROWS = (
     "DELTA_VIOLATE_CONSTRAINT_WITH_VALUES",
     "DELTA_REPLACE_WHERE_MISMATCH",
 )
+REFUSED_BY_DELTALAKE = "Invalid data found"
+"""In its message for any of the three; it has no conditions."""
 
 Frame: TypeAlias = DataFrame | pd.DataFrame | pa.Table
 T = TypeVar("T")
-REFUSED_BY_DELTALAKE = "Invalid data found"
 
 
 class DeltaTableError(RuntimeError):
@@ -75,12 +79,12 @@ class DeltaIOManager(dg.IOManager):
                 "run_id_in_delta": context.run_id,
                 "dagster/row_count": rows,
                 "bytes": n_bytes,
-                "preview": _preview(table, self.stored(table, version), keys),
+                "preview": _preview(table, _first_rows(table, self.stored(table, version), keys)),
             }
         )
         context.log.info("%s: %d rows in version %d", table.path, rows, version)
         if keys is not None and len(keys) > 1:
-            self._add_partition_metadata(context, table, version, keys)
+            self._add_partition_metadata(context, table, version, keys, obj)
 
     def write(self, table: Table, obj: Frame, keys: Sequence[str] | None, run_id: str) -> tuple[int, int, int]:
         """Replace a table, or its partitions `keys`, by a frame.
@@ -191,29 +195,37 @@ class DeltaIOManager(dg.IOManager):
         return newest, 0, 0
 
     def _add_partition_metadata(
-        self, context: dg.OutputContext, table: Table, version: int, keys: Sequence[str]
+        self, context: dg.OutputContext, table: Table, version: int, keys: Sequence[str], obj: Frame
     ) -> None:
         """Rows of each partition: Dagster copies a run's output metadata to every one of them, whole."""
-        counts = self._partition_rows(table, version, keys)
+        if isinstance(obj, DataFrame):
+            counts, stored = self._partition_rows(table, version, keys), self.stored(table, version)
+            previews = {key: _first_rows(table, stored, [key]) for key in keys}
+        else:
+            counts, previews = _by_partition(table, _arrow_table(table, obj))
+        nothing = table.arrow_schema.empty_table()
         for key in keys:
             context.step_context.add_asset_metadata(
-                {
-                    "dagster/row_count": counts.get(key, 0),
-                    "preview": _preview(table, self.stored(table, version), [key]),
-                },
+                {"dagster/row_count": counts[key], "preview": _preview(table, previews.get(key, nothing))},
                 asset_key=context.asset_key,
                 partition_key=key,
             )
 
-    def _partition_rows(self, table: Table, version: int, keys: Sequence[str]) -> dict[str, int]:
-        if table.partitioned_files:
-            # The log has the row count of each file, and a partition's files at this version are this write's.
-            files = pa.table(self.stored(table, version).get_add_actions(flatten=True)).to_pandas()
-            if files.empty:
-                return {}
-            return files.groupby(f"partition.{table.partition_column}")["num_records"].sum().astype(int).to_dict()
-        keys_of_rows = self._read_arrow(table, version, keys, [str(table.partition_column)])[0]
-        return {entry["values"]: entry["counts"] for entry in pc.value_counts(keys_of_rows).to_pylist()}
+    def rows_by_partition(self, table: Table, keys: Sequence[str] | None = None) -> Counter[str]:
+        """Rows of each partition in the table's newest version, or of its partitions `keys`; none counts 0."""
+        return self._partition_rows(table, self.version(table), keys)
+
+    def _partition_rows(self, table: Table, version: int, keys: Sequence[str] | None) -> Counter[str]:
+        if not table.partitioned_files:
+            keys_of_rows = self._read_arrow(table, version, keys, [str(table.partition_column)])[0]
+            return Counter({entry["values"]: entry["counts"] for entry in pc.value_counts(keys_of_rows).to_pylist()})
+        # The log has the row count of each file.
+        files = pa.table(self.stored(table, version).get_add_actions(flatten=True))
+        rows: Counter[str] = Counter()
+        for file in files.to_pylist():
+            if keys is None or file[f"partition.{table.partition_column}"] in keys:
+                rows[file[f"partition.{table.partition_column}"]] += file["num_records"]
+        return rows
 
     # -- reading
 
@@ -409,13 +421,30 @@ def _arrow_table(table: Table, obj: pd.DataFrame | pa.Table) -> pa.Table:
         raise DeltaTableError(f"{table.path}: a column cannot be stored as declared: {error}") from error
 
 
-def _preview(table: Table, stored: Any, keys: Sequence[str] | None) -> dg.TableMetadataValue:
+def _by_partition(table: Table, rows: pa.Table) -> tuple[Counter[str], dict[str, pa.Table]]:
+    """How many rows each partition has, and its first ones."""
+    column = rows[str(table.partition_column)].combine_chunks().dictionary_encode()
+    codes, keys = column.indices.to_numpy(), column.dictionary.to_pylist()
+    order = codes.argsort(kind="stable")
+    counts = Counter(dict(zip(keys, np.bincount(codes, minlength=len(keys)).tolist(), strict=True)))
+    starts = np.cumsum([0, *counts.values()])
+    first = {
+        key: rows.take(order[start : min(start + PREVIEW_ROWS, end)])
+        for key, (start, end) in zip(keys, pairwise(starts), strict=True)
+    }
+    return counts, first
+
+
+def _preview(table: Table, rows: pa.Table) -> dg.TableMetadataValue:
     """The first rows of a write as a table in the UI, cells cut to a readable length."""
-    wanted = None if keys is None else ds.field(str(table.partition_column)).isin(list(keys))
-    rows = first_rows(stored, PREVIEW_ROWS, wanted).to_pylist()
-    records = [dg.TableRecord({name: _cell(row[name]) for name in table.column_names}) for row in rows]
+    records = [dg.TableRecord({name: _cell(row[name]) for name in table.column_names}) for row in rows.to_pylist()]
     schema = dg.TableSchema([dg.TableColumn(c.name, c.type.simpleString()) for c in table.columns])
     return dg.MetadataValue.table(records=records, schema=schema)
+
+
+def _first_rows(table: Table, stored: Any, keys: Sequence[str] | None) -> pa.Table:
+    wanted = None if keys is None else ds.field(str(table.partition_column)).isin(list(keys))
+    return first_rows(stored, PREVIEW_ROWS, wanted)
 
 
 def first_rows(stored: Any, limit: int, wanted: Any = None) -> pa.Table:

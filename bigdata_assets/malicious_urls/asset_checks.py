@@ -57,9 +57,9 @@ def share_quarantined_in_batches(context: dg.AssetCheckExecutionContext) -> dg.A
     """The share of each of the run's files that could not be used; the worst file decides."""
     delta = context.resources.delta
     keys = run_keys(context)
-    kept, refused = (_rows_by_batch(delta.read(t, keys)) for t in (URL_BATCHES, QUARANTINED_BATCH_URLS))
+    kept, refused = (delta.rows_by_partition(t, keys) for t in (URL_BATCHES, QUARANTINED_BATCH_URLS))
     batches = keys if keys is not None else sorted({*kept, *refused})
-    return share_result({batch: (kept.get(batch, 0), refused.get(batch, 0)) for batch in batches})
+    return share_result({batch: (kept[batch], refused[batch]) for batch in batches})
 
 
 @dg.asset_check(
@@ -69,8 +69,8 @@ def every_url_is_scored(context: dg.AssetCheckExecutionContext) -> dg.AssetCheck
     """Each batch has as many predictions as URLs."""
     delta = context.resources.delta
     keys = run_keys(context)
-    urls, scored = (_rows_by_batch(delta.read(t, keys)) for t in (URL_BATCHES, PREDICTIONS))
-    differing = sorted(batch for batch in {*urls, *scored} if urls.get(batch, 0) != scored.get(batch, 0))
+    urls, scored = (delta.rows_by_partition(t, keys) for t in (URL_BATCHES, PREDICTIONS))
+    differing = sorted(batch for batch in {*urls, *scored} if urls[batch] != scored[batch])
     return dg.AssetCheckResult(
         passed=not differing,
         metadata={
@@ -136,10 +136,6 @@ def total_variation(counts: dict[str, int], prior: dict[str, float]) -> float:
 def _shares(frame: Any, column: str) -> dict[str, float]:
     counts = dict(frame.groupBy(column).count().collect())
     return {name: count / sum(counts.values()) for name, count in counts.items()}
-
-
-def _rows_by_batch(frame: Any) -> dict[str, int]:
-    return dict(frame.groupBy("batch").count().collect())
 
 
 def _floats(prefix: str, values: dict[str, float]) -> dict[str, float]:
