@@ -43,7 +43,7 @@ def run() -> dict[str, float]:
 
 
 def _catch_up(settings: Settings, folder: Path, encoded: list[tuple[bytes, bytes]]) -> dict[str, float]:
-    with _project(settings, folder / "catch-up", 1_000) as (own, instance, defs):
+    with _project(settings, folder / "catch-up", settings.batch_rows) as (own, instance, defs):
         _send(own, encoded)
         bare = _bare(own)
         started = time.perf_counter()
@@ -51,8 +51,8 @@ def _catch_up(settings: Settings, folder: Path, encoded: list[tuple[bytes, bytes
         planning = time.perf_counter() - started
         memory, seconds = psutil.Process(), dict.fromkeys(("read and stored", "read, stored and scored"), 0.0)
         peak = 0.0
-        for first in range(0, len(keys), 50):
-            part = keys[first : first + 50]
+        for first in range(0, len(keys), settings.batches_per_run):
+            part = keys[first : first + settings.batches_per_run]
             at = time.perf_counter()
             _execute(defs, instance, [key for key in BATCHED if key.path[-1] == "crime_messages"], part)
             seconds["read and stored"] += time.perf_counter() - at
@@ -75,8 +75,8 @@ def _later_batches(settings: Settings, folder: Path, encoded: list[tuple[bytes, 
         _send(own, encoded[: 120 * 1_010])
         keys = _plan(own, instance)
         early = [_timed(defs, instance, key) for key in keys[:15]][5:]
-        for first in range(15, 1_000, 50):
-            _execute(defs, instance, BATCHED, keys[first : min(first + 50, 1_000)])
+        for first in range(15, 1_000, 20):
+            _execute(defs, instance, BATCHED, keys[first : min(first + 20, 1_000)])
             if first % 100 == 15:
                 _compact(defs)
         late = [_timed(defs, instance, key) for key in keys[1_000:1_010]]

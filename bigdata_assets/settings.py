@@ -89,13 +89,13 @@ class Settings(BaseModel):
     )
     crimes_topic: str = Field("crimes", alias="KAFKA_CRIMES_TOPIC", description="Topic of the reported crimes.")
     batch_rows: int = Field(
-        1_000, alias="BATCH_ROWS", gt=0, le=1_000_000, description="Most messages of a Kafka batch, one partition."
+        5_000, alias="BATCH_ROWS", gt=0, le=1_000_000, description="Most messages of a Kafka batch, one partition."
     )
     batch_seconds: float = Field(
         60, alias="BATCH_SECONDS", ge=0, description="Fewer messages become a batch when they have waited this long."
     )
     batches_per_run: int = Field(
-        50, alias="BATCHES_PER_RUN", gt=0, le=1_000, description="Most Kafka batches that the sensor puts into a run."
+        20, alias="BATCHES_PER_RUN", gt=0, le=1_000, description="Most Kafka batches that the sensor puts into a run."
     )
     reports_url: str = Field(
         "http://127.0.0.1:3001",

@@ -41,7 +41,7 @@ WHERE: dict[str, Any] = {"group_name": BRANCH, "owners": [f"team:{BRANCH}"]}
 BATCHED: dict[str, Any] = {
     "partitions_def": CRIME_BATCHES,
     # A backfill's memory is bounded by the batches of one run.
-    "backfill_policy": dg.BackfillPolicy.multi_run(max_partitions_per_run=50),
+    "backfill_policy": dg.BackfillPolicy.multi_run(max_partitions_per_run=20),
 }
 DRIFT_BATCHES = 200
 

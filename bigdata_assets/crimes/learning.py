@@ -233,7 +233,7 @@ def _tell(
             missing,
         )
     for key, known in learner.learnt.items():
-        metadata = {"reports_learnt": known, "learnt_by_run": context.run.run_id}
+        metadata: dict[str, Any] = {"reports_learnt": known, "learnt_by_run": context.run.run_id}
         if key in wanted and missing is None:
             context.add_asset_metadata(metadata, asset_key=ARREST_MODELS, partition_key=key)
         else:

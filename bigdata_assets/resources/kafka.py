@@ -208,6 +208,7 @@ class Reader:
         self._consumer = consumer
         self._servers = servers
         self._place: tuple[Any, int] | None = None
+        self._known: set[Any] = set()
 
     def read(self, topic: str, partition: int, first: int, end: int) -> pa.Table:
         """The messages of [first, end) in one partition, as MESSAGES; offsets without a message are passed over.
@@ -251,7 +252,12 @@ class Reader:
             raise KafkaUnreachableError(f"reading {topic} from {self._servers} failed: {error}") from error
 
     def _held(self, source: Any) -> tuple[int, int]:
-        if source.partition not in _partitions(self._consumer, source.topic):
+        if source not in self._known:
+            # Once: it asks for the metadata of all topics.
+            self._known |= {
+                source._replace(partition=partition) for partition in _partitions(self._consumer, source.topic)
+            }
+        if source not in self._known:
             raise OffsetsExpiredError(
                 f"{source.topic}, partition {source.partition}: {self._servers} has no such partition."
             )
