@@ -1,24 +1,27 @@
-"""Run every benchmark and print a table of ratios; figures go to benchmarks/results.json."""
+"""Run the benchmarks, all or those named, and print a table of ratios; figures go to benchmarks/results.json."""
 
 import json
 import platform
+import sys
 from pathlib import Path
 
 from benchmarks import crimes, malicious_urls, overhead
 
 RESULTS = Path(__file__).with_name("results.json")
+BENCHMARKS = {"overhead": overhead.run, "malicious_urls": malicious_urls.run, "crimes": crimes.run}
 
 
-def main() -> None:
+def main(names: list[str]) -> None:
     """Run them one after the other: they would disturb each other."""
-    figures = {"overhead": overhead.run(), "malicious_urls": malicious_urls.run(), "crimes": crimes.run()}
-    for name, values in figures.items():
+    figures = json.loads(RESULTS.read_text()) if names else {}
+    figures["machine"] = {"python": platform.python_version(), "processor": platform.machine()}
+    for name in names or BENCHMARKS:
+        figures[name] = BENCHMARKS[name]()
         print(f"\n{name}")
-        for measure, value in values.items():
+        for measure, value in figures[name].items():
             print(f"  {measure:<68}{value:>12,.2f}")
-    machine = {"python": platform.python_version(), "processor": platform.machine()}
-    RESULTS.write_text(json.dumps({"machine": machine, **figures}, indent=2) + "\n")
+        RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import dagster as dg
 
+from bigdata_assets.io_managers.delta import spark_schema
 from bigdata_assets.tables import Table
 
 WARN_SHARE = 0.02
@@ -26,7 +27,7 @@ def schema_check(table: Table) -> dg.AssetChecksDefinition:
     )
     def schema(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         stored = context.resources.delta.stored(table)
-        problems = table.difference(context.resources.delta.stored_schema(table))
+        problems = table.difference(spark_schema(stored))
         properties = stored.metadata().configuration
         problems += [
             f"constraint `{name}` is not {condition!r} but {properties.get(f'delta.constraints.{name}')!r}"

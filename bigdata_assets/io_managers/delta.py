@@ -71,7 +71,13 @@ class DeltaIOManager(dg.IOManager):
                 f"{table.path}: the asset is {'' if keys else 'not '}partitioned but its table declares "
                 f"partition_column={table.partition_column!r}; make tables.py and the asset agree."
             )
+        if not isinstance(obj, DataFrame):
+            obj = _arrow_table(table, obj)
         version, rows, n_bytes = self.write(table, obj, keys, run_id=context.run_id)
+        if isinstance(obj, DataFrame):
+            preview = _first_rows(table, self.stored(table, version), keys)
+        else:
+            preview = obj.slice(0, PREVIEW_ROWS)
         context.add_output_metadata(
             {
                 "path": self.location(table),
@@ -79,7 +85,7 @@ class DeltaIOManager(dg.IOManager):
                 "run_id_in_delta": context.run_id,
                 "dagster/row_count": rows,
                 "bytes": n_bytes,
-                "preview": _preview(table, _first_rows(table, self.stored(table, version), keys)),
+                "preview": _preview(table, preview),
             }
         )
         context.log.info("%s: %d rows in version %d", table.path, rows, version)
@@ -95,29 +101,26 @@ class DeltaIOManager(dg.IOManager):
         Raises:
             DeltaTableError: the frame's columns, types or rows do not fit; nothing was written.
         """
-        if isinstance(obj, pd.DataFrame | pa.Table):
-            write = self._arrow_writer(table, _arrow_table(table, obj), keys)
+        if isinstance(obj, DataFrame):
+            writer = self._spark_writer(table, obj, keys)
         else:
-            write = self._spark_writer(table, obj, keys)
-        self.create(table)
-        before = self.version(table)
+            writer = self._arrow_writer(table, _arrow_table(table, obj), keys)
+        stored = self.create(table)
+        before = stored.version()
         write_id = uuid.uuid4().hex
         commit = json.dumps({"run_id": run_id, "asset": table.path, "write_id": write_id})
         try:
-            _with_retry(lambda: write(commit), table.path)
+            _with_retry(lambda: writer(stored, commit), table.path)
         except Exception as error:
             if condition_of(error).startswith(REFUSED_ROWS) or REFUSED_BY_DELTALAKE in str(error):
                 raise DeltaTableError(
                     f"{table.path}: rows refused, nothing was written. {_beginning(error)}"
                 ) from error
             raise
-        return self._find_commit(table, write_id, before)
+        stored.update_incremental()
+        return self._find_commit(table, stored.version(), write_id, before)
 
-    def _spark_writer(self, table: Table, obj: Any, keys: Sequence[str] | None) -> Callable[[str], None]:
-        if not isinstance(obj, DataFrame):
-            raise DeltaTableError(
-                f"{table.path}: a Spark, pandas or Arrow frame is stored in a table, not {type(obj).__name__}."
-            )
+    def _spark_writer(self, table: Table, obj: DataFrame, keys: Sequence[str] | None) -> Callable[[Any, str], None]:
         if differences := table.difference(obj.schema):
             raise DeltaTableError(
                 f"{table.path}: the frame does not fit tables.py: {'; '.join(differences)}. "
@@ -128,26 +131,30 @@ class DeltaIOManager(dg.IOManager):
             writer = writer.option(
                 "replaceWhere", f"{sql_name(str(table.partition_column))} IN ({', '.join(map(sql_text, keys))})"
             )
-        return lambda commit: writer.option("userMetadata", commit).save(self.location(table))
+        return lambda _, commit: writer.option("userMetadata", commit).save(self.location(table))
 
-    def _arrow_writer(self, table: Table, rows: pa.Table, keys: Sequence[str] | None) -> Callable[[str], None]:
+    def _arrow_writer(self, table: Table, rows: pa.Table, keys: Sequence[str] | None) -> Callable[[Any, str], None]:
         from deltalake import CommitProperties, write_deltalake
 
         # DataFusion's SQL: a quote is doubled, a backslash is an ordinary character.
         texts = ", ".join("'" + key.replace("'", "''") + "'" for key in keys or ())
-        return lambda commit: write_deltalake(
-            rust_uri(self.location(table)),
-            rows,
-            mode="overwrite",
-            predicate=None if keys is None else f'"{table.partition_column}" IN ({texts})',
-            commit_properties=CommitProperties(custom_metadata={"userMetadata": commit}),
-        )
+        predicate = None if keys is None else f'"{table.partition_column}" IN ({texts})'
 
-    def create(self, table: Table) -> None:
+        def write(stored: Any, commit: str) -> None:
+            stored.update_incremental()  # after a conflict: to what the other writer left
+            properties = CommitProperties(custom_metadata={"userMetadata": commit})
+            write_deltalake(stored, rows, mode="overwrite", predicate=predicate, commit_properties=properties)
+
+        return write
+
+    def create(self, table: Table) -> Any:
         """Create a table from its declaration if it is not there, and refuse one that was declared otherwise.
 
         By deltalake, whose first commit is one file that is put if absent. Spark's CREATE TABLE IF NOT EXISTS takes a
         bare `_delta_log` folder for a table: what a killed writer leaves, or one that is about to commit.
+
+        Returns:
+            Its log (a `deltalake.DeltaTable`).
 
         Raises:
             DeltaTableError: the stored table has other columns than the declared one.
@@ -170,19 +177,20 @@ class DeltaIOManager(dg.IOManager):
                     raise_if_key_not_exists=False,
                     commit_properties=CommitProperties(max_commit_retries=0),
                 )
-        if differences := table.difference(self.stored_schema(table)):
+        stored = self.stored(table)
+        if differences := table.difference(spark_schema(stored)):
             raise DeltaTableError(
                 f"{table.path} is stored at {self.location(table)} with other columns than tables.py declares: "
                 f"{'; '.join(differences)}. Move that folder away and materialise the asset again, or alter the table."
             )
+        return stored
 
-    def _find_commit(self, table: Table, write_id: str, before: int) -> tuple[int, int, int]:
-        """Version, rows and bytes of the commit that carries a write's id, among those since version `before`.
+    def _find_commit(self, table: Table, newest: int, write_id: str, before: int) -> tuple[int, int, int]:
+        """Version, rows and bytes of the commit that carries a write's id, of those after `before` up to `newest`.
 
         Others may have committed too. Spark makes no commit for a write that changes nothing, such as no rows for a
         partition without any. Read from the log itself: deltalake's history numbers commits wrongly while others write.
         """
-        newest = self.version(table)
         log = UPath(self.location(table)) / "_delta_log"
         for version in range(newest, before, -1):
             commit = (log / f"{version:020}.json").read_text()
@@ -195,14 +203,15 @@ class DeltaIOManager(dg.IOManager):
         return newest, 0, 0
 
     def _add_partition_metadata(
-        self, context: dg.OutputContext, table: Table, version: int, keys: Sequence[str], obj: Frame
+        self, context: dg.OutputContext, table: Table, version: int, keys: Sequence[str], obj: DataFrame | pa.Table
     ) -> None:
         """Rows of each partition: Dagster copies a run's output metadata to every one of them, whole."""
         if isinstance(obj, DataFrame):
-            counts, stored = self._partition_rows(table, version, keys), self.stored(table, version)
+            stored = self.stored(table, version)
+            counts = _partition_rows(table, stored, keys)
             previews = {key: _first_rows(table, stored, [key]) for key in keys}
         else:
-            counts, previews = _by_partition(table, _arrow_table(table, obj))
+            counts, previews = _by_partition(table, obj)
         nothing = table.arrow_schema.empty_table()
         for key in keys:
             context.step_context.add_asset_metadata(
@@ -213,19 +222,7 @@ class DeltaIOManager(dg.IOManager):
 
     def rows_by_partition(self, table: Table, keys: Sequence[str] | None = None) -> Counter[str]:
         """Rows of each partition in the table's newest version, or of its partitions `keys`; none counts 0."""
-        return self._partition_rows(table, self.version(table), keys)
-
-    def _partition_rows(self, table: Table, version: int, keys: Sequence[str] | None) -> Counter[str]:
-        if not table.partitioned_files:
-            keys_of_rows = self._read_arrow(table, version, keys, [str(table.partition_column)])[0]
-            return Counter({entry["values"]: entry["counts"] for entry in pc.value_counts(keys_of_rows).to_pylist()})
-        # The log has the row count of each file.
-        files = pa.table(self.stored(table, version).get_add_actions(flatten=True))
-        rows: Counter[str] = Counter()
-        for file in files.to_pylist():
-            if keys is None or file[f"partition.{table.partition_column}"] in keys:
-                rows[file[f"partition.{table.partition_column}"]] += file["num_records"]
-        return rows
+        return _partition_rows(table, self.stored(table), keys)
 
     # -- reading
 
@@ -237,12 +234,13 @@ class DeltaIOManager(dg.IOManager):
         """
         table = self.table(context.asset_key)
         wanted = (context.definition_metadata or {}).get("delta_version")
-        version = self.version(table) if wanted is None else int(wanted)
+        stored = self.stored(table, None if wanted is None else int(wanted))
+        version = stored.version()
         keys = sorted(context.asset_partition_keys) if context.has_asset_partitions else None
         context.log.info("%s: reading version %d%s", table.path, version, f", {len(keys)} partitions" if keys else "")
         kind = context.dagster_type.typing_type
         if kind in (pd.DataFrame, pa.Table):
-            rows = self._read_arrow(table, version, keys)
+            rows = _read_arrow(table, stored, keys)
             if kind is pa.Table:
                 return rows
             frame = rows.to_pandas()
@@ -267,24 +265,7 @@ class DeltaIOManager(dg.IOManager):
         where: ds.Expression | None = None,
     ) -> pa.Table:
         """Columns of the table's newest version, or of its partitions `keys`, in this process's memory."""
-        return self._read_arrow(table, self.version(table), keys, columns, where)
-
-    def _read_arrow(
-        self,
-        table: Table,
-        version: int,
-        keys: Sequence[str] | None,
-        columns: Sequence[str] | None = None,
-        where: ds.Expression | None = None,
-    ) -> pa.Table:
-        names = list(columns or table.column_names)
-        wanted = None if keys is None else ds.field(str(table.partition_column)).isin(list(keys))
-        if where is not None:
-            wanted = where if wanted is None else wanted & where
-        dataset = self.stored(table, version).to_pyarrow_dataset()
-        return dataset.to_table(columns=names, filter=wanted).cast(
-            pa.schema([table.arrow_schema.field(n) for n in names])
-        )
+        return _read_arrow(table, self.stored(table), keys, columns, where)
 
     # -- what is stored
 
@@ -328,7 +309,10 @@ class DeltaIOManager(dg.IOManager):
         """Join small files; what no version of the last week needs any more is removed. Readers and writers go on."""
         stored = self.stored(table)
         metrics = stored.optimize.compact()
-        removed = self.stored(table).vacuum(dry_run=False)
+        removed = stored.vacuum(dry_run=False)
+        stored.update_incremental()
+        # Whoever opens the table reads the log from here on.
+        stored.create_checkpoint()
         return {
             "files joined": metrics["numFilesRemoved"],
             "into": metrics["numFilesAdded"],
@@ -343,9 +327,10 @@ class DeltaIOManager(dg.IOManager):
         files = pa.table(self.stored(table, version).get_add_actions(flatten=True))
         return int(pc.sum(files["num_records"]).as_py() or 0) if files.num_rows else 0
 
-    def stored_schema(self, table: Table) -> Any:
-        """The stored table's columns as Spark types; from the log, which keeps them in Spark's own JSON."""
-        return StructType.fromJson(json.loads(self.stored(table).schema().to_json()))
+
+def spark_schema(stored: Any) -> Any:
+    """A table's columns as Spark types; from the log, which keeps them in Spark's own JSON."""
+    return StructType.fromJson(json.loads(stored.schema().to_json()))
 
 
 def delta_io_manager(tables: Iterable[Table]) -> dg.IOManagerDefinition:
@@ -404,6 +389,10 @@ def _is_conflict(error: Exception) -> bool:
 
 
 def _arrow_table(table: Table, obj: pd.DataFrame | pa.Table) -> pa.Table:
+    if not isinstance(obj, pd.DataFrame | pa.Table):
+        raise DeltaTableError(
+            f"{table.path}: a Spark, pandas or Arrow frame is stored in a table, not {type(obj).__name__}."
+        )
     names = list(obj.columns) if isinstance(obj, pd.DataFrame) else obj.column_names
     missing = [n for n in table.column_names if n not in names]
     extra = [str(n) for n in names if n not in table.column_names]
@@ -419,6 +408,33 @@ def _arrow_table(table: Table, obj: pd.DataFrame | pa.Table) -> pa.Table:
         return obj.select(table.column_names).cast(schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise DeltaTableError(f"{table.path}: a column cannot be stored as declared: {error}") from error
+
+
+def _read_arrow(
+    table: Table,
+    stored: Any,
+    keys: Sequence[str] | None,
+    columns: Sequence[str] | None = None,
+    where: ds.Expression | None = None,
+) -> pa.Table:
+    names = list(columns or table.column_names)
+    wanted = None if keys is None else ds.field(str(table.partition_column)).isin(list(keys))
+    if where is not None:
+        wanted = where if wanted is None else wanted & where
+    rows = stored.to_pyarrow_dataset().to_table(columns=names, filter=wanted)
+    return rows.cast(pa.schema([table.arrow_schema.field(name) for name in names]))
+
+
+def _partition_rows(table: Table, stored: Any, keys: Sequence[str] | None) -> Counter[str]:
+    if not table.partitioned_files:
+        column = _read_arrow(table, stored, keys, [str(table.partition_column)])[0]
+        return Counter({entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()})
+    # The log has the row count of each file.
+    rows: Counter[str] = Counter()
+    for file in pa.table(stored.get_add_actions(flatten=True)).to_pylist():
+        if keys is None or file[f"partition.{table.partition_column}"] in keys:
+            rows[file[f"partition.{table.partition_column}"]] += file["num_records"]
+    return rows
 
 
 def _by_partition(table: Table, rows: pa.Table) -> tuple[Counter[str], dict[str, pa.Table]]:

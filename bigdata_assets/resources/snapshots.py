@@ -55,9 +55,9 @@ class SnapshotStore(dg.ConfigurableResource):
         """Store a snapshot, and remove what is no longer to be kept."""
         files = {STATE: state, CARD: json.dumps(card, indent=2).encode()}
         write_folder(self._folder(asset) / name, files, marker=CARD)
-        finished = finished_folders(self._folder(asset), CARD)
-        if len(finished) > self.kept * 1.1:
-            for folder in finished[: -self.kept]:
+        # Counted before they are looked at one by one, at every save.
+        if sum(1 for _ in self._folder(asset).iterdir()) > self.kept * 1.1:
+            for folder in finished_folders(self._folder(asset), CARD)[: -self.kept]:
                 remove_folder(folder, CARD)
             self._remove_unnamed_fits(asset)
 

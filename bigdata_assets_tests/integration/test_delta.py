@@ -19,7 +19,7 @@ from pyspark.sql import types as T
 
 from bigdata_assets.checks import schema_check
 from bigdata_assets.io_managers import delta
-from bigdata_assets.io_managers.delta import DeltaIOManager, DeltaTableError, delta_io_manager
+from bigdata_assets.io_managers.delta import DeltaIOManager, DeltaTableError, delta_io_manager, spark_schema
 from bigdata_assets.resources.spark import SparkResource, SparkUnreachableError
 from bigdata_assets.services.supervisor import free_port
 from bigdata_assets.settings import Settings
@@ -122,8 +122,8 @@ class TestWriting:
             "pandas": lambda: rows.to_pandas(types_mapper=pd.ArrowDtype),
             "arrow": lambda: rows,
         }[kind]()
-        version, *_ = manager.write(EVERY_TYPE, given, None, "run")
-        back = manager._read_arrow(EVERY_TYPE, version, None)
+        manager.write(EVERY_TYPE, given, None, "run")
+        back = manager.read_arrow(EVERY_TYPE)
         assert back.schema == EVERY_TYPE.arrow_schema
         assert back.sort_by("c_string").to_pylist() == rows.sort_by("c_string").to_pylist()
         (through_spark,) = manager.read(EVERY_TYPE).where("c_string IS NOT NULL").toArrow().to_pylist()
@@ -149,6 +149,15 @@ class TestWriting:
         version, rows, n_bytes = manager.write(ROWS, frame("b", 1, 2, 3), ["b"], "run")
         files = Path(manager.location(ROWS)).glob("part=b/*.parquet")
         assert (version, rows, n_bytes) == (2, 3, sum(file.stat().st_size for file in files))
+
+    def test_joined_files_hold_the_same_rows_and_the_log_is_read_from_there(self, manager: DeltaIOManager) -> None:
+        for n in range(5):
+            manager.write(LOOSE, frame(f"k{n}", n), [f"k{n}"], "run")
+        assert manager.compact(LOOSE)["files joined"] == 5
+        manager.write(LOOSE, frame("k0", 9), ["k0"], "run")
+        rows = manager.read(LOOSE).orderBy("part").toPandas()
+        assert list(rows["n"]) == [9, 1, 2, 3, 4]
+        assert list((Path(manager.location(LOOSE)) / "_delta_log").glob("*.checkpoint.parquet"))
 
     def test_any_partition_key_works(self, manager: DeltaIOManager) -> None:
         keys = ["it's", 'a"b', "a`b", "a\\b", "a,b", "a=b/c d", "ä ☃", "%2F", "__x", "null"]
@@ -207,8 +216,8 @@ class TestWriting:
         assert metadata.description == "O'Brien's `rows`."
         assert metadata.partition_columns == ["part"]
         assert metadata.configuration["delta.constraints.n_valid"] == "n >= 0"
-        assert manager.stored_schema(ROWS)["n"].metadata["comment"] == "It's a count."
-        assert not manager.stored_schema(ROWS)["n"].nullable
+        assert spark_schema(manager.stored(ROWS))["n"].metadata["comment"] == "It's a count."
+        assert not spark_schema(manager.stored(ROWS))["n"].nullable
 
 
 class TestReading:

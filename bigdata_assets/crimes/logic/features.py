@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bigdata_assets.crimes.logic.exports import TIME_ZONE
+
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
     from scipy.sparse import csr_matrix
 
-TIME_ZONE = "America/Chicago"
 BITS = 18
 CROSSES = (
     ("iucr", "location_description"),

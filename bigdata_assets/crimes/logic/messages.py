@@ -13,8 +13,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from bigdata_assets.crimes.logic.exports import TIME_ZONE
+
 SCHEMA_VERSION = 1
-TIME_ZONE = "America/Chicago"
 KEPT_BYTES = 65_536
 MAX_TEXT = 1_000
 EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)

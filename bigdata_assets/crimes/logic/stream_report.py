@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bigdata_assets.crimes.logic.features import TIME_ZONE
+from bigdata_assets.crimes.logic.exports import TIME_ZONE
 from bigdata_assets.crimes.logic.metrics import cumulative
 from bigdata_assets.crimes.logic.online import BASELINES, LOOK_UP, MAJORITY, SGD
 from bigdata_assets.reports import Evaluation, Report
