@@ -88,12 +88,12 @@ def prequential(
             start=start,
             refit=lambda snapshot: fit(snapshot.position["0"]),
             refit_rows=refit_rows,
-            most=0,
+            most=len(names),
         )
         scores, places = [], {}
         for name in names:
             snapshot = learner.before(name, None)
-            parts = list(online_scores(batches[name], snapshot))
+            parts = list(online_scores(batches[name], snapshot, ()))
             static = frozen.predict(batches[name])["online_sgd"]
             scores += [*parts, parts[0].assign(model="static", probability=static)]
             places.setdefault(snapshot.fit, []).append(parts[0])

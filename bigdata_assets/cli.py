@@ -9,7 +9,7 @@ from dotenv import load_dotenv
 
 from bigdata_assets import fork_server
 from bigdata_assets import settings as settings_module
-from bigdata_assets.kafka_batches import lag, parse
+from bigdata_assets.kafka_batches import BatchError, lag, parse
 from bigdata_assets.services import cli as services_cli
 from bigdata_assets.services import stack
 from bigdata_assets.services.jars import JarsError
@@ -121,13 +121,14 @@ def batches(give_up: str | None) -> None:
     stack.prepare_dagster_home(settings, end_runs=False)
     stream = partitions.stream(settings)
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
-        states = stream.states(instance)
         if give_up:
-            if give_up not in states or states[give_up] == "done":
-                raise click.UsageError(f"there is no unfinished batch {give_up!r}")
-            instance.delete_dynamic_partition(str(stream.partitions.name), give_up)
-            click.echo(f"gave up {give_up}: its messages are in no table, and training goes on without them")
+            try:
+                stream.give_up(instance, give_up)
+            except BatchError as error:
+                raise click.UsageError(str(error)) from error
+            click.echo(f"gave up {give_up}: its reports are in no table, and training goes on without them")
             return
+        states = stream.states(instance)
         learnt = instance.get_materialized_partitions(partitions.ARREST_MODELS)
         click.echo(f"{'batch':<50}{'messages':>9}  {'learnt':<8}state")
         for key, state in states.items():
@@ -136,7 +137,7 @@ def batches(give_up: str | None) -> None:
             held = stream.kafka.offsets(stream.topic)
         except KafkaUnreachableError as error:
             raise click.ClickException(str(error)) from error
-        for partition, behind in lag(map(parse, states), held).items():
+        for partition, behind in lag(stream.planned(instance), held).items():
             offsets = held[partition]
             click.echo(f"partition {partition} holds {offsets.begin} to {offsets.end}; {behind} are in no batch yet")
 

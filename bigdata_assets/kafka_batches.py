@@ -19,7 +19,7 @@ from pathlib import Path
 import dagster as dg
 from filelock import FileLock
 
-from bigdata_assets.partition_ranges import contiguous, covered, tags_for
+from bigdata_assets.partition_ranges import ONE_KEY, RANGE_START, UNFINISHED, contiguous, covered, tags_for
 from bigdata_assets.resources.kafka import KafkaResource, KafkaUnreachableError, Offsets
 from bigdata_assets.settings import Settings
 
@@ -28,7 +28,8 @@ DIGITS = 12
 MAX_ATTEMPTS = 6
 RETRY_AFTER_S = 15
 """Before the second attempt; four times as long before each later one: the last comes an hour after the one before."""
-RUNS_LOOKED_AT = 500
+KEYS_ASKED_FOR = 500
+"""In one query of Dagster's storage."""
 KEY = re.compile(rf"(?P<topic>.+)-p(?P<partition>\d{{3,}})-(?P<first>\d{{{DIGITS},}})-(?P<end>\d{{{DIGITS},}})")
 
 
@@ -131,12 +132,14 @@ class Stream:
 
     Attributes:
         job: the job that a batch is run with.
+        read: the asset that has a batch's usable messages.
         last: the asset that a batch is done with.
     """
 
     topic: str
     partitions: dg.DynamicPartitionsDefinition
     job: str
+    read: dg.AssetKey
     last: dg.AssetKey
     settings: Settings
     kafka: KafkaResource
@@ -145,12 +148,37 @@ class Stream:
         """Keys of the topic's batches, in their order."""
         return in_order(instance, self.partitions, self.topic)
 
+    def planned(self, instance: dg.DagsterInstance) -> set[Batch]:
+        """All batches that were ever planned, with those that were given up."""
+        return planned(instance, self.partitions, self.topic)
+
+    def give_up(self, instance: dg.DagsterInstance, key: str) -> None:
+        """Take out a batch that can never be read. Its range stays known, or it would be planned again.
+
+        Raises:
+            BatchError: there is no such batch, it runs, or it is stored and nothing waits for it.
+        """
+        with self._planning():
+            state = self.states(instance).get(key)
+            if state is None or state in ("running", "done") or key in instance.get_materialized_partitions(self.read):
+                raise BatchError(
+                    f"{key!r} is not given up: "
+                    + ("there is no such batch." if state is None else f"it is {state}.")
+                    + " `bigdata-assets batches` lists all. One that is stored holds up nothing."
+                )
+            instance.add_dynamic_partitions(_given_up(self.partitions), [key])
+            instance.delete_dynamic_partition(str(self.partitions.name), key)
+
+    def _planning(self) -> FileLock:
+        """One planner at a time, or two would cut the same messages twice."""
+        return FileLock(Path(self.settings.dagster_home) / "kafka_batches.lock")
+
     def add_new(
         self, instance: dg.DagsterInstance, held: Mapping[int, Offsets], ripe: Iterable[int], most: int
     ) -> list[Batch]:
-        """Plan batches and add their keys at once: one planner at a time, or two would cut the same messages twice."""
-        with FileLock(Path(self.settings.dagster_home) / "kafka_batches.lock"):
-            following = next_offsets(parse(key) for key in self.keys(instance))
+        """Plan batches and add their keys at once."""
+        with self._planning():
+            following = next_offsets(self.planned(instance))
             new = plan(self.topic, following, held, self.settings.batch_rows, ripe, most)
             instance.add_dynamic_partitions(str(self.partitions.name), [batch.key for batch in new])
         return new
@@ -168,18 +196,13 @@ class Stream:
         """What became of each batch: done, running, failed N times, or waiting."""
         return self._survey(instance)[0]
 
-    def _survey(self, instance: dg.DagsterInstance) -> tuple[dict[str, str], dict[str, list[float]]]:
-        """The state of each batch, in their order, and when its runs that have ended did, Unix seconds."""
+    def _survey(self, instance: dg.DagsterInstance) -> tuple[dict[str, str], dict[str, list[dg.RunRecord]]]:
+        """The state of each batch, in their order; the job's ended runs of those that are not done, newest first."""
         keys = self.keys(instance)
         done = instance.get_materialized_partitions(self.last)
-        running: set[str] = set()
-        ended: dict[str, list[float]] = {}
-        for record in instance.get_run_records(dg.RunsFilter(job_name=self.job), limit=RUNS_LOOKED_AT):
-            for key in covered(record.dagster_run.tags, keys):
-                if record.dagster_run.is_finished:
-                    ended.setdefault(key, []).append(record.end_time or record.update_timestamp.timestamp())
-                else:
-                    running.add(key)
+        unfinished = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))  # whoever asked for them
+        running = {key for run in unfinished for key in covered(run.tags, keys)}
+        ended = self._ended(instance, keys, [key for key in keys if key not in done])
 
         def state(key: str) -> str:
             if key in running:
@@ -189,6 +212,26 @@ class Stream:
             return f"failed {len(ended[key])} times" if key in ended else "waiting"
 
         return {key: state(key) for key in keys}, ended
+
+    def _ended(
+        self, instance: dg.DagsterInstance, keys: Sequence[str], wanted: Sequence[str]
+    ) -> dict[str, list[dg.RunRecord]]:
+        """Asked for by key: among the last so many runs, those of a batch that failed long ago would be missing."""
+        found: dict[str, dict[str, dg.RunRecord]] = {}
+        numbers = {key: number for number, key in enumerate(keys)}
+        starts = {
+            keys[number]
+            for key in wanted
+            for number in range(max(numbers[key] - self.settings.batches_per_run + 1, 0), numbers[key] + 1)
+        }
+        for tag, values in ((ONE_KEY, list(wanted)), (RANGE_START, [key for key in keys if key in starts])):
+            for first in range(0, len(values), KEYS_ASKED_FOR):
+                asked = dg.RunsFilter(job_name=self.job, tags={tag: values[first : first + KEYS_ASKED_FOR]})
+                for record in instance.get_run_records(asked):
+                    if record.dagster_run.is_finished:
+                        for key in covered(record.dagster_run.tags, keys):
+                            found.setdefault(key, {})[record.dagster_run.run_id] = record
+        return {key: sorted(runs.values(), key=_ended_at, reverse=True) for key, runs in found.items()}
 
     def tick(self, instance: dg.DagsterInstance, cursor: str | None) -> tuple[list[dg.RunRequest], str, str]:
         """Plan what is new and choose the run to ask for.
@@ -207,11 +250,11 @@ class Stream:
         if not held:
             return [], "{}", f"there is no topic {self.topic} at {self.settings.kafka_servers} yet"
         states, ended = self._survey(instance)
-        since, ripe = self._waiting(cursor, next_offsets(map(parse, states)), held)
+        since, ripe = self._waiting(cursor, next_offsets(self.planned(instance)), held)
         room = self.settings.batches_per_run * 2 - Counter(states.values())["waiting"]
         new = self.add_new(instance, held, ripe, room) if room > 0 else []
         states |= {batch.key: "waiting" for batch in new}
-        behind, counts = lag(map(parse, states), held), Counter(states.values())
+        behind, counts = lag(self.planned(instance), held), Counter(states.values())
         told = (
             f"lag {sum(behind.values())} messages {behind}, {len(new)} new batches; "
             f"{', '.join(f'{count} {state}' for state, count in sorted(counts.items())) or 'no batch'}"
@@ -220,11 +263,12 @@ class Stream:
         return ([request] if request else []), json.dumps(since), told
 
     def _request(
-        self, instance: dg.DagsterInstance, states: Mapping[str, str], ended: Mapping[str, Sequence[float]]
+        self, instance: dg.DagsterInstance, states: Mapping[str, str], ended: Mapping[str, Sequence[dg.RunRecord]]
     ) -> dg.RunRequest | None:
         for key, state in states.items():
             if state.startswith("failed") and _is_due(ended[key]):
-                return dg.RunRequest(f"{key}:{len(ended[key])}", partition_key=key)
+                # By the run that failed last, so that the key is new after each, whatever became of the others.
+                return dg.RunRequest(f"{key}:after {ended[key][0].dagster_run.run_id}", partition_key=key)
         every = instance.get_dynamic_partitions(str(self.partitions.name))
         waiting = [key for key, state in states.items() if state == "waiting"]
         for first, last in contiguous(every, waiting, self.settings.batches_per_run):
@@ -248,15 +292,30 @@ class Stream:
         return since, [int(partition) for partition, (_, at) in since.items() if at <= old]
 
 
-def _is_due(ended: Sequence[float]) -> bool:
-    """Whether a batch that is not done after attempts that ended then is to be tried again now."""
-    return len(ended) < MAX_ATTEMPTS and time.time() >= max(ended) + RETRY_AFTER_S * 4 ** (len(ended) - 1)
+def _is_due(ended: Sequence[dg.RunRecord]) -> bool:
+    """Whether a batch that is not done after these runs, newest first, is to be tried again now."""
+    return len(ended) < MAX_ATTEMPTS and time.time() >= _ended_at(ended[0]) + RETRY_AFTER_S * 4 ** (len(ended) - 1)
+
+
+def _ended_at(record: dg.RunRecord) -> float:
+    return record.end_time or record.update_timestamp.timestamp()
 
 
 def in_order(instance: dg.DagsterInstance, partitions: dg.DynamicPartitionsDefinition, topic: str) -> list[str]:
     """Keys of a topic's batches, in the order in which they were planned."""
     keys = instance.get_dynamic_partitions(str(partitions.name))
     return [key for key in keys if parse(key).topic == topic]
+
+
+def planned(instance: dg.DagsterInstance, partitions: dg.DynamicPartitionsDefinition, topic: str) -> set[Batch]:
+    """All batches of a topic that were ever planned, with those that were given up."""
+    given_up = instance.get_dynamic_partitions(_given_up(partitions))
+    return {parse(key) for key in {*in_order(instance, partitions, topic), *given_up} if parse(key).topic == topic}
+
+
+def _given_up(partitions: dg.DynamicPartitionsDefinition) -> str:
+    """Name of a set of keys that Dagster keeps for us: no asset has them for its partitions."""
+    return f"{partitions.name}_given_up"
 
 
 def batch_sensor(name: str, stream: Stream) -> dg.SensorDefinition:

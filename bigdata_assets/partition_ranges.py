@@ -1,7 +1,17 @@
-"""Stretches of partitions that one run is for, and the tags by which Dagster knows them."""
+"""Stretches of partitions that one run is for, and the tags and statuses by which Dagster knows its runs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+
+import dagster as dg
+
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"

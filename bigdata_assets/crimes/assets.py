@@ -24,10 +24,11 @@ from bigdata_assets.crimes.tables import (
     QUARANTINED_MESSAGES,
     REPORT,
 )
-from bigdata_assets.kafka_batches import Batch, in_order, lag, parse
+from bigdata_assets.kafka_batches import Batch, in_order, lag, parse, planned
 from bigdata_assets.reports import Report
 from bigdata_assets.resources.kafka import (
     MAX_MESSAGE_BYTES,
+    MESSAGES,
     KafkaUnreachableError,
     Offsets,
     OffsetsExpiredError,
@@ -208,8 +209,8 @@ def stream_report(context: dg.AssetExecutionContext) -> Report:
 
 def _stored_messages(delta: Any, key: str) -> pa.Table:
     if not delta.exists(CRIME_MESSAGES):
-        return pa.table({})
-    return delta.read_arrow(CRIME_MESSAGES, [key]).drop_columns("batch")
+        return MESSAGES.empty_table()
+    return delta.read_arrow(CRIME_MESSAGES, [key]).drop_columns("batch").cast(MESSAGES)
 
 
 def _freshness(batch: Batch, messages: pa.Table, held: Mapping[int, Offsets]) -> dict[str, Any]:
@@ -233,7 +234,7 @@ def _lag(context: dg.AssetExecutionContext, keys: Sequence[str]) -> dict[int, in
         held = context.resources.kafka.offsets(topic)
     except KafkaUnreachableError:
         return {}
-    return lag(map(parse, in_order(context.instance, CRIME_BATCHES, topic)), held)
+    return lag(planned(context.instance, CRIME_BATCHES, topic), held)
 
 
 def _order(context: dg.AssetExecutionContext) -> list[str]:

@@ -1,13 +1,16 @@
 """What the learning needs from storage: snapshots, reports of a batch, the window that Spark models are fitted on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pandas as pd
+import pyarrow.compute as pc
+from filelock import FileLock, Timeout
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -108,6 +111,14 @@ class Reports:
             return None
         return frames[0].unionByName(frames[1]) if len(frames) > 1 else frames[0]
 
+    def ids_up_to(self, ids: pd.Series) -> Callable[[str], set[int]]:
+        """Which of some report IDs are in the stored batches up to and with one."""
+        numbers = {key: number for number, key in enumerate(self.order)}
+        wanted = pc.field("report_id").isin(ids.unique().tolist())
+        rows = self.delta.read_arrow(CRIME_REPORTS, None, ["batch", "report_id"], wanted).to_pandas()
+        first = rows["batch"].map(numbers).groupby(rows["report_id"]).min()
+        return lambda key: set(first[first <= numbers.get(key, -1)].index)
+
     def _months(self, ends: datetime) -> list[str]:
         """Stored months that are over by an instant, oldest first."""
         if not self.delta.exists(HISTORIC_REPORTS):
@@ -139,6 +150,17 @@ class Outcome:
 
 
 def test_then_train(context: dg.AssetExecutionContext, rows: pd.DataFrame, config: Any) -> Outcome:
+    """As `_test_then_train`; one run at a time, since each goes on from what the one before has learnt."""
+    lock = FileLock(Path(context.instance.root_directory) / "arrest_models.lock")
+    while True:
+        try:
+            with lock.acquire(timeout=60):
+                return _test_then_train(context, rows, config)
+        except Timeout:
+            context.log.info("another run learns; this one waits for it")
+
+
+def _test_then_train(context: dg.AssetExecutionContext, rows: pd.DataFrame, config: Any) -> Outcome:
     """Score the run's batches in their order, each before it is learnt; then learn on what had waited for them.
 
     Only what the run selects is done. Batches that are learnt beyond the run's own are reported as materialised too.
@@ -187,6 +209,7 @@ def test_then_train(context: dg.AssetExecutionContext, rows: pd.DataFrame, confi
     )
     training = ARREST_MODELS in context.selected_asset_keys
     used = scored_by(delta, ARREST_SCORES, wanted)
+    learnt_ids = reports.ids_up_to(rows["report_id"])
     parts: list[pd.DataFrame] = []
     by_fit: dict[str, list[pd.DataFrame]] = {}
     missing = None
@@ -195,7 +218,7 @@ def test_then_train(context: dg.AssetExecutionContext, rows: pd.DataFrame, confi
             learner.learn_before(key)
         if ARREST_SCORES.key in context.selected_asset_keys:
             snapshot = learner.before(key, used.get(key))
-            scores = list(online_scores(own.get(key, empty), snapshot))
+            scores = list(online_scores(own.get(key, empty), snapshot, learnt_ids(snapshot.name)))
             parts += scores
             by_fit.setdefault(snapshot.fit, []).append(scores[0])
         if training:
@@ -203,8 +226,8 @@ def test_then_train(context: dg.AssetExecutionContext, rows: pd.DataFrame, confi
     parts += _window_scores(context, by_fit)
     if training:
         learner.learn_on()
+        _tell(context, learner, reports, wanted, missing)
         learner.finish()
-        _tell(context, learner, wanted, missing)
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=ARREST_SCORES.column_names)
     return Outcome(table, learnt_all=training and missing is None)
 
@@ -223,17 +246,28 @@ def _window_scores(
 
 
 def _tell(
-    context: dg.AssetExecutionContext, learner: TestThenTrain, wanted: Sequence[str], missing: str | None
+    context: dg.AssetExecutionContext,
+    learner: TestThenTrain,
+    reports: Reports,
+    wanted: Sequence[str],
+    missing: str | None,
 ) -> None:
-    """What was learnt, as metadata of its partitions; for batches that are not the run's own, as materialisations."""
+    """What was learnt, as metadata of its partitions; for batches that are not the run's own, as materialisations.
+
+    Also of what a run had learnt that was killed before it could tell.
+    """
     if missing is not None:
         context.log.warning(
-            "not learnt: batch %s comes before and its reports are not stored. Run it again, and what waited for it "
-            "is learnt; `bigdata-assets batches` shows its state.",
+            "not learnt: batch %s comes first. Where it is not stored, run it again, and what waited for it is learnt; "
+            "`bigdata-assets batches` shows its state. Where many have waited, the next runs go on.",
             missing,
         )
-    for key, known in learner.learnt.items():
-        metadata: dict[str, Any] = {"reports_learnt": known, "learnt_by_run": context.run.run_id}
+    told = context.instance.get_materialized_partitions(ARREST_MODELS)
+    untold: dict[str, dict[str, int]] = {key: {} for key in learner.known() if key in reports.stored - told}
+    learnt = {key: {"reports_learnt": known} for key, known in learner.learnt.items()}
+    for key, figures in {**untold, **learnt}.items():
+        by = context.run.run_id if figures else "a run that ended before it could say so"
+        metadata: dict[str, Any] = {**figures, "learnt_by_run": by}
         if key in wanted and missing is None:
             context.add_asset_metadata(metadata, asset_key=ARREST_MODELS, partition_key=key)
         else:

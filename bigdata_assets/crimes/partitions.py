@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from bigdata_assets.crimes.logic.exports import TIME_ZONE, months
-from bigdata_assets.crimes.tables import BATCH_METRICS, BRANCH
+from bigdata_assets.crimes.tables import BATCH_METRICS, BRANCH, CRIME_REPORTS
 from bigdata_assets.kafka_batches import Stream
 from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.settings import Settings
@@ -22,7 +22,7 @@ ARREST_MODELS = dg.AssetKey([BRANCH, "arrest_models"])
 def stream(settings: Settings) -> Stream:
     """The topic of reported crimes."""
     kafka = KafkaResource(servers=settings.kafka_servers)
-    return Stream(settings.crimes_topic, CRIME_BATCHES, JOB, BATCH_METRICS.key, settings, kafka)
+    return Stream(settings.crimes_topic, CRIME_BATCHES, JOB, CRIME_REPORTS.key, BATCH_METRICS.key, settings, kafka)
 
 
 def available_months(sources: Sources) -> list[str]:

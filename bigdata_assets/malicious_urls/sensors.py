@@ -15,6 +15,7 @@ from bigdata_assets.malicious_urls.partitions import (
     landing_folder,
 )
 from bigdata_assets.malicious_urls.tables import PREDICTIONS, QUARANTINED_BATCH_URLS, URL_BATCHES
+from bigdata_assets.partition_ranges import UNFINISHED
 from bigdata_assets.settings import Settings
 
 SETTLE_S = 10
@@ -23,12 +24,6 @@ MAX_ATTEMPTS = 3
 """A file whose runs keep failing is left to the reader of the run's log; it can still be run by hand."""
 
 FILE_TAG = "bigdata_assets/url_file"
-IN_PROGRESS = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-]
 
 score_landed_file = dg.define_asset_job(
     "score_landed_file",
@@ -96,7 +91,7 @@ def unscored_files(instance: dg.DagsterInstance, settings: Settings) -> list[Lan
     """Settled files in the landing folder without predictions, and not being scored now."""
     files, _ = landed_files(landing_folder(settings.storage))
     scored = instance.get_materialized_partitions(PREDICTIONS.key)
-    running = instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS, job_name=score_landed_file.name))
+    running = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, job_name=score_landed_file.name))
     busy = {run.tags.get("dagster/partition") for run in running}
     settled = complete_files(files, {file.name: file.fingerprint for file in files}, time.time(), SETTLE_S)
     return [file for file in settled if file.name not in scored and file.name not in busy]

@@ -19,6 +19,8 @@ from bigdata_assets import settings as settings_module
 MAX_MESSAGE_BYTES = 1_048_576
 """Kafka's own default limit. Of a larger message only the beginning is kept: nobody's report is that long."""
 KEPT_BYTES = 65_536
+EARLIEST_MS, LATEST_MS = -2_208_988_800_000, 7_258_118_399_999
+"""1900 to 2199: a producer's clock may say anything, and what is beyond has no place in a table."""
 POLL_MS = 1_000
 STALLED_S = 60
 """A broker that gives nothing of a range that it has for so long is taken for broken."""
@@ -291,7 +293,7 @@ def _record_batch(records: list[Any]) -> pa.RecordBatch:
     columns = [
         [record.partition for record in records],
         [record.offset for record in records],
-        [record.timestamp * 1_000 for record in records],
+        [min(max(record.timestamp, EARLIEST_MS), LATEST_MS) * 1_000 for record in records],
         [record.key for record in records],
         values,
         lengths,

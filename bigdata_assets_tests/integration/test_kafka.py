@@ -92,6 +92,16 @@ def test_of_a_large_message_the_beginning_is_kept(kafka: KafkaResource, topic: s
     assert [v if v is None else len(v) for v in read["value"].to_pylist()] == [1, KEPT_BYTES, None, 1]
 
 
+def test_a_clock_that_is_wrong_by_a_unit_costs_no_message(kafka: KafkaResource, topic: str) -> None:
+    own = f"{topic}.clock"
+    kafka.create_topic(own, 1, {"message.timestamp.after.max.ms": str(2**63 - 1)})
+    with kafka.producer() as sending:
+        for per_second in (1_000, 10**6, 10**9):
+            sending.send(own, b"v", b"k", timestamp_ms=1_700_000_000 * per_second).get(30)
+    years = [time.year for time in kafka.read(own, 0, 0, 3)["broker_timestamp"].to_pylist()]
+    assert years == [2023, 2199, 2199]
+
+
 def test_an_absent_broker_is_named_at_once() -> None:
     absent = KafkaResource(servers=f"localhost:{free_port()}")
     started = time.monotonic()

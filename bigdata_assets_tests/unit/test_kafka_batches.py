@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from bigdata_assets import kafka_batches
 from bigdata_assets.kafka_batches import Batch, BatchError, Stream, next_offsets, parse, plan
-from bigdata_assets.partition_ranges import RANGE_END, RANGE_START, covered
+from bigdata_assets.partition_ranges import RANGE_END, RANGE_START, covered, tags_for
 from bigdata_assets.resources.kafka import KafkaResource, Offsets
 from bigdata_assets.settings import Settings
 
 PARTITIONS = dg.DynamicPartitionsDefinition(name="some_batches")
-LAST = dg.AssetKey(["toy", "last"])
+READ, LAST = dg.AssetKey(["toy", "read"]), dg.AssetKey(["toy", "last"])
 
 
 @given(
@@ -114,7 +114,7 @@ def instance(tmp_path):
 def stream(tmp_path):
     HELD.clear()
     settings = Settings(DAGSTER_HOME=tmp_path, BATCH_ROWS=10, BATCH_SECONDS=0, BATCHES_PER_RUN=3)
-    return Stream("t", PARTITIONS, "job", LAST, settings, Broker(servers="localhost:1"))
+    return Stream("t", PARTITIONS, "job", READ, LAST, settings, Broker(servers="localhost:1"))
 
 
 def start(instance, request, status=dg.DagsterRunStatus.STARTED):
@@ -190,7 +190,7 @@ def test_a_failed_batch_is_run_again_by_itself_and_never_under_a_used_key(stream
 
 def test_few_messages_wait_for_more(stream, instance):
     patient = Stream(
-        "t", PARTITIONS, "job", LAST, stream.settings.model_copy(update={"batch_seconds": 100.0}), stream.kafka
+        "t", PARTITIONS, "job", READ, LAST, stream.settings.model_copy(update={"batch_seconds": 100.0}), stream.kafka
     )
     HELD[0] = Offsets(0, 4)
     requests, cursor, _ = patient.tick(instance, None)
@@ -200,3 +200,43 @@ def test_few_messages_wait_for_more(stream, instance):
     old = json.dumps({"0": [0, since - 101]})
     (request,), _, _ = patient.tick(instance, old)
     assert parse(request.partition_key) == Batch("t", 0, 0, 4)
+
+
+def test_a_batch_that_failed_long_ago_is_still_known_to_have_failed(stream, instance):
+    HELD[0] = Offsets(0, 20)
+    stream.add_all(instance)
+    first, second = stream.keys(instance)
+    for _ in range(kafka_batches.MAX_ATTEMPTS):
+        create_run_for_test(instance, job_name="job", status=dg.DagsterRunStatus.FAILURE, tags=tags_for(first, first))
+    for _ in range(600):
+        create_run_for_test(instance, job_name="job", status=dg.DagsterRunStatus.SUCCESS, tags=tags_for(second, second))
+    instance.report_runless_asset_event(dg.AssetMaterialization(LAST, partition=second))
+    assert stream.states(instance) == {first: "failed 6 times", second: "done"}
+    HELD[0] = Offsets(0, 30)
+    (request,), _, _ = stream.tick(instance, None)
+    assert request.partition_key == stream.keys(instance)[2]
+
+
+def test_what_is_given_up_is_not_planned_again(stream, instance):
+    HELD[0] = Offsets(0, 30)
+    stream.add_all(instance)
+    first, second, last = stream.keys(instance)
+    stream.give_up(instance, last)
+    stream.add_all(instance)
+    assert stream.keys(instance) == [first, second]
+    assert "lag 0 messages" in stream.tick(instance, None)[2]
+    HELD[0] = Offsets(0, 40)
+    stream.add_all(instance)
+    assert parse(stream.keys(instance)[2]) == Batch("t", 0, 30, 40)
+
+
+def test_only_a_batch_that_holds_up_others_is_given_up(stream, instance):
+    HELD[0] = Offsets(0, 30)
+    stream.add_all(instance)
+    first, second, _ = stream.keys(instance)
+    instance.report_runless_asset_event(dg.AssetMaterialization(READ, partition=first))
+    create_run_for_test(instance, job_name="any", status=dg.DagsterRunStatus.STARTED, tags=tags_for(second, second))
+    for key in (first, second, "no batch"):
+        with pytest.raises(BatchError, match="is not given up"):
+            stream.give_up(instance, key)
+    assert len(stream.keys(instance)) == 3

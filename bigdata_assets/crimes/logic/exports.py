@@ -17,13 +17,15 @@ import pandas as pd
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
 TIME_ZONE = "America/Chicago"
 FIRST_YEAR = 2001
 CHUNK_ROWS = 100_000
 TEXT = pd.StringDtype("pyarrow")
 """Arrow-backed: several times as quick as strings of Python objects."""
+OFFSET_TIME = r".*\d:\d\d.*(?:[Zz]|[+-]\d\d(?::?\d\d)?)"
+"""ISO 8601 that says its offset from UTC; without one it is Chicago's wall clock."""
 PORTAL_TIME = "%m/%d/%Y %I:%M:%S %p"
 MONTH_OR_YEAR = re.compile(r"crimes_(\d{4})(?:-(\d{2}))?(?:_portal_export)?\.(?:parquet|csv|csv\.gz)")
 WHOLE = re.compile(r"crimes_-_2001_to_present.*\.csv(\.gz)?", re.IGNORECASE)
@@ -142,7 +144,8 @@ def _chunks(path: Path) -> Iterator[pd.DataFrame]:
 def historic_rows(spark: "SparkSession", folder: Path, wanted: list[str], columns: pa.Schema) -> "DataFrame":
     """Every row of the wanted months on Spark, typed, with `month`, `source`, `reason` and `raw`.
 
-    A row without a usable time belongs to no month: it is quarantined with the first wanted month that its file is for.
+    A row without a usable time, or of a time that its file is not for, belongs to no month that is read from the file:
+    it is quarantined with the first wanted month that its file is for.
 
     `columns` are those of a typed report.
     """
@@ -154,9 +157,13 @@ def historic_rows(spark: "SparkSession", folder: Path, wanted: list[str], column
     frames = []
     for path, its_months in by_file.items():
         frame = _typed_on_spark(spark, path, pa.schema([("month", pa.string()), *columns, *_REFUSED]))
-        belongs = F.coalesce("month", F.lit(its_months[0]))
+        covers = _covers(path.name) or "all"
+        inside = F.col("month").startswith("" if covers == "all" else covers)
+        misfiled = F.col("reason").isNull() & ~inside
+        frame = _refused(frame, misfiled, f"Date is not in {covers}, which the file is for")
+        belongs = F.when(inside, F.col("month"))
         frames.append(
-            frame.withColumn("month", belongs)
+            frame.withColumn("month", F.coalesce(belongs, F.lit(its_months[0])))
             .where(F.col("month").isin(its_months))
             .withColumn("source", F.lit(path.name))
         )
@@ -174,14 +181,19 @@ def _without_repeats(rows: "DataFrame") -> "DataFrame":
     same = Window.partitionBy("month", "report_id", F.col("reason").isNull())
     latest = same.orderBy(F.desc_nulls_last("updated_at"), F.hash(*rows.columns))
     repeated = F.col("reason").isNull() & (F.row_number().over(latest) > 1)
+    return _refused(rows, repeated, "repeats the ID of another row")
+
+
+def _refused(rows: "DataFrame", condition: "Column", reason: str) -> "DataFrame":
+    """Rows of which those that meet a condition have a reason, and their columns as JSON."""
+    from pyspark.sql import functions as F
+
     columns = F.to_json(F.struct(*[name for name in rows.columns if name not in ("reason", "raw", "source", "month")]))
     return (
-        rows.withColumn("repeated", repeated)
-        .withColumn(
-            "reason", F.when(F.col("repeated"), F.lit("repeats the ID of another row")).otherwise(F.col("reason"))
-        )
-        .withColumn("raw", F.when(F.col("repeated"), columns).otherwise(F.col("raw")))
-        .drop("repeated")
+        rows.withColumn("refused", condition)
+        .withColumn("reason", F.when(F.col("refused"), F.lit(reason)).otherwise(F.col("reason")))
+        .withColumn("raw", F.when(F.col("refused"), columns).otherwise(F.col("raw")))
+        .drop("refused")
     )
 
 
@@ -249,7 +261,10 @@ def _integer(texts: pd.Series, low: int, high: int) -> pd.Series:
 def _instant(texts: pd.Series) -> pd.Series:
     """The instants of Chicago wall clock times, as the portal writes them (with AM and PM) or in ISO 8601."""
     times = pd.to_datetime(texts, format=PORTAL_TIME, errors="coerce")
-    times = times.fillna(pd.to_datetime(texts.where(times.isna()), format="ISO8601", errors="coerce"))
+    others = texts.where(times.isna())
+    with_offset = others.str.fullmatch(OFFSET_TIME).fillna(False)
+    times = times.fillna(pd.to_datetime(others.where(~with_offset), format="ISO8601", errors="coerce"))
     first = np.ones(len(times), bool)
     local = times.dt.tz_localize(TIME_ZONE, ambiguous=first, nonexistent="shift_forward")
-    return local.dt.tz_convert("UTC").dt.as_unit("us")
+    instants = pd.to_datetime(others.where(with_offset), format="ISO8601", errors="coerce", utc=True)
+    return local.dt.tz_convert("UTC").fillna(instants).dt.as_unit("us")

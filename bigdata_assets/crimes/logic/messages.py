@@ -116,9 +116,13 @@ def _whole(low: int, high: int) -> Callable[[Any], int]:
 
 
 def _number(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
+    try:
+        number = float(value) if type(value) in (int, float) else math.nan
+    except OverflowError:  # a whole number of hundreds of digits
+        number = math.inf
+    if not math.isfinite(number):
         raise ValueError("is no number")
-    return float(value)
+    return number
 
 
 def _text(value: Any) -> str:

@@ -8,7 +8,7 @@ Source of the evaluation: Gama, Sebastião, Rodrigues 2013, "On evaluating strea
 doi:10.1007/s10994-012-5320-9.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -70,7 +70,7 @@ class TestThenTrain:
         start: makes that one's models, given the first batch's reports; called when there is none.
         refit: fits the Spark models anew on the last of what a snapshot has learnt; gives their location.
         refit_rows: how many reports must have been learnt since the last fit.
-        most: most batches that are learnt beyond those asked for.
+        most: most batches that are learnt in this pass; the rest is left to the next.
     """
 
     __test__ = False  # its name looks like a test's
@@ -89,6 +89,7 @@ class TestThenTrain:
     def __post_init__(self) -> None:
         self._index = {key: number for number, key in enumerate(self.order)}
         self._kept = self.store.names()
+        self._left = self.most
         self.learnt: dict[str, int] = {}
         """Reports known after each batch that was learnt."""
 
@@ -119,13 +120,12 @@ class TestThenTrain:
         return self._learn(self._index[key] - 1)
 
     def learn_up_to(self, key: str) -> str | None:
-        """Learn all that is stored, in order, up to and with a batch; the key that is missing where it stops short."""
+        """Learn all that is stored, in order, up to and with a batch; the key before which it stops short."""
         return self._learn(self._index[key])
 
     def learn_on(self) -> str | None:
-        """Learn what is stored beyond, at most `most` batches: what had to wait for one that is there now."""
-        newest = self._newest(len(self.order))
-        return self._learn(min(newest + self.most, len(self.order) - 1))
+        """Learn what is stored beyond: what had to wait for one that is there now."""
+        return self._learn(len(self.order) - 1)
 
     def finish(self) -> None:
         """Fit the Spark models anew if enough was learnt, and store the newest snapshot with them."""
@@ -135,22 +135,34 @@ class TestThenTrain:
         if last.models.reports - last.fitted_reports >= self.refit_rows:
             self._save(replace(last, fit=self.refit(last), fitted_reports=last.models.reports))
 
+    def known(self) -> Sequence[str]:
+        """Keys of all batches that the newest snapshot has learnt."""
+        return self.order[: self._newest(len(self.order)) + 1]
+
     def _begin(self) -> None:
-        """Make the snapshot of the history, once the first batch tells when that ends."""
-        if self.start_name not in self._kept and self._newest(len(self.order)) < 0:
-            rows = self.reports(self.order[0])
-            if rows is not None and len(rows):
+        """Make the snapshot of the history, once the first report tells when that ends."""
+        if self.start_name in self._kept or self._newest(len(self.order)) >= 0:
+            return
+        for key in self.order:
+            rows = self.reports(key)
+            if rows is None:
+                return
+            if len(rows):
                 self._save(self.start(rows))
+                return
 
     def _learn(self, to: int) -> str | None:
         """Learn from the newest snapshot on, up to number `to` of the order."""
         self._begin()
         position = self._newest(len(self.order))
+        if position < 0 and self.start_name not in self._kept:
+            return self.order[0]  # no report yet: what would be learnt now would lack the history
         while position < to:
             key = self.order[position + 1]
-            rows = self.reports(key)
+            rows = self.reports(key) if self._left > 0 else None
             if rows is None:
                 return key
+            self._left -= 1
             known = self._load(self._name(position))
             known.models.learn(rows)
             partition, end = self.ends(key)
@@ -179,13 +191,19 @@ class TestThenTrain:
         self._current = snapshot
 
 
-def online_scores(rows: pd.DataFrame, snapshot: Snapshot) -> Iterator[pd.DataFrame]:
+def online_scores(rows: pd.DataFrame, snapshot: Snapshot, learnt_ids: Collection[int]) -> Iterator[pd.DataFrame]:
     """Place, model and probability for each report and online model, and whether no model can have seen the report.
 
-    Those are first versions of what happened after the history ended.
+    Those are the first ones of IDs that the snapshot has not learnt, of what happened after the history ended.
+
+    Args:
+        rows: a batch's reports.
+        snapshot: what scores them.
+        learnt_ids: those of the reports' IDs that the snapshot has learnt.
     """
+    first = ~rows["report_id"].isin(learnt_ids) & ~rows["report_id"].duplicated()
     place = rows[["batch", "kafka_partition", "kafka_offset"]].assign(
-        is_new=(rows["version"] == 1) & (rows["occurred_at"] >= snapshot.history_ends)
+        is_new=first & (rows["occurred_at"] >= snapshot.history_ends)
     )
     for model, probabilities in snapshot.models.predict(rows).items():
         yield place.assign(model=model, probability=probabilities, **_origin(snapshot))

@@ -63,6 +63,27 @@ def test_morning_and_afternoon_are_kept_apart(text, hour_utc):
     assert typed(Date=text)["occurred_at"].hour == hour_utc
 
 
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        ("2016-01-05T10:00:00Z", "2016-01-05 10:00"),
+        ("2016-01-05 10:00:00.5-0600", "2016-01-05 16:00:00.5"),
+        ("2016-01-05T10:00+01", "2016-01-05 09:00"),
+        ("2016-01-05 10:00:00", "2016-01-05 16:00"),
+        ("2016-01-05", "2016-01-05 06:00"),
+    ],
+)
+def test_a_time_with_its_offset_is_that_instant_and_one_without_is_chicagos(text, utc):
+    assert typed(Date=text)["occurred_at"] == pd.Timestamp(utc, tz="UTC")
+
+
+def test_times_of_all_kinds_stand_in_one_file():
+    rows = pd.DataFrame([ROW | {"Date": text} for text in ("01/05/2016 10:00:00 AM", "2016-01-05T16:00:00Z", "never")])
+    table = exports.typed(rows)
+    assert table["occurred_at"].iloc[0] == table["occurred_at"].iloc[1]
+    assert table["reason"].notna().tolist() == [False, False, True]
+
+
 def test_hours_that_the_clock_skips_or_repeats_have_an_instant():
     assert typed(Date="11/06/2016 01:30:00 AM")["occurred_at"] == pd.Timestamp("2016-11-06 06:30", tz="UTC")
     assert typed(Date="03/13/2016 02:30:00 AM")["occurred_at"] == pd.Timestamp("2016-03-13 08:00", tz="UTC")

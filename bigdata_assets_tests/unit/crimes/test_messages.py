@@ -85,6 +85,7 @@ def test_a_report_comes_back_as_it_was():
         ({"block": "x" * 1_001}, "block is no text"),
         ({"block": "\ud800"}, "block has half a character"),
         ({"x_coordinate_ft": "1"}, "x_coordinate_ft is no number"),
+        ({"x_coordinate_ft": 10**400}, "x_coordinate_ft is no number"),
     ],
 )
 def test_what_does_not_fit_is_named(change, reason):

@@ -28,8 +28,8 @@ class Store:
 
 def batch(number):
     rows = reports(30, seed=number)
-    return rows.assign(
-        batch=f"b{number}", kafka_partition=0, kafka_offset=range(30 * number, 30 * number + 30), version=1
+    return rows.assign(batch=f"b{number}", kafka_partition=0, kafka_offset=range(30 * number, 30 * number + 30)).assign(
+        report_id=range(30 * number, 30 * number + 30)
     )
 
 
@@ -64,7 +64,7 @@ def run(store, keys, stored=tuple(ORDER), used=None):
         one.learn_before(key)
         snapshot = one.before(key, (used or {}).get(key))
         by[key] = snapshot.name
-        scores[key] = pd.concat(online_scores(BATCHES[key], snapshot))["probability"].to_numpy()
+        scores[key] = pd.concat(online_scores(BATCHES[key], snapshot, ()))["probability"].to_numpy()
         one.learn_up_to(key)
     one.learn_on()
     one.finish()
@@ -174,9 +174,30 @@ def test_spark_models_are_fitted_once_enough_was_learnt():
 
 
 def test_corrections_and_the_history_are_told_apart():
-    first = BATCHES["b0"].iloc[:3].assign(version=[1, 2, 1])
+    first = BATCHES["b0"].iloc[:5].assign(report_id=[1, 1, 2, 3, 4])
     ends = first["occurred_at"].iloc[2].to_pydatetime()
-    occurred = [ends, ends, ends.replace(year=2015)]
+    occurred = [ends, ends, ends.replace(year=2015), ends, ends]
     snapshot = Snapshot("start", OnlineModels(), history_ends=ends)
-    scores = next(online_scores(first.assign(occurred_at=pd.to_datetime(occurred, utc=True)), snapshot))
-    assert scores["is_new"].tolist() == [True, False, False]
+    scores = next(online_scores(first.assign(occurred_at=pd.to_datetime(occurred, utc=True)), snapshot, {3}))
+    assert scores["is_new"].tolist() == [True, False, False, False, True]
+
+
+def test_what_waited_long_is_learnt_bit_by_bit():
+    store = Store()
+    one = replace(learner(store), most=2)
+    assert one.learn_up_to("b5") == "b2"
+    one.learn_on()
+    assert store.names() == {"start", "b0", "b1"}
+    assert replace(learner(store), most=100).learn_up_to("b5") is None
+
+
+def test_a_first_batch_without_a_report_does_not_cost_the_history(monkeypatch):
+    monkeypatch.setitem(BATCHES, "b0", BATCHES["b0"].iloc[:0])
+    store = Store()
+    by, _ = run(store, ["b0"], stored=["b0"])
+    assert by == {"b0": NOTHING}
+    assert store.names() == set()
+    by, _ = run(store, ["b1"], stored=["b0", "b1"])
+    assert by == {"b1": "b0"}
+    assert store.names() == {"start", "b0", "b1"}
+    assert store.load("b0").history_ends == BATCHES["b1"]["occurred_at"].min().to_pydatetime()
