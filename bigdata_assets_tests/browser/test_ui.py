@@ -256,6 +256,17 @@ def test_a_new_user_sees_it_work(ui: Ui, page: Page, trained_folder: Path, webho
         columns=["kafka_offset", "model"]
     )
     assert scores.num_rows == len(set(zip(*scores.to_pydict().values(), strict=True))) == 1_200 * 7
+
+    # The report follows by its automation condition.
+    def batches_in_report() -> int:
+        query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+            assetMaterializations(limit: 1) { metadataEntries { label
+            ... on FloatMetadataEntry { floatValue } } } } } }"""
+        node = ui.graphql(query, key={"path": ["crimes", "stream_report"]})["assetNodeOrError"]
+        (newest,) = node["assetMaterializations"]
+        return next(int(entry["floatValue"]) for entry in newest["metadataEntries"] if entry["label"] == "batches")
+
+    wait_for(lambda: batches_in_report() == len(batches), 240, "the report has all batches")
     page.goto(f"{ui.url}/assets/crimes/stream_report")
     page.locator(f"img[src^='{ui.settings.reports_url}']").first.wait_for(timeout=60_000)
     page.screenshot(path=trained_folder / "stream.png")

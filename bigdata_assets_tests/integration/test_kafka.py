@@ -7,11 +7,14 @@ import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
+from bigdata_assets.kafka_batches import Stream, batch_sensor
 from bigdata_assets.resources.kafka import KEPT_BYTES, KafkaResource, KafkaUnreachableError, OffsetsExpiredError
 from bigdata_assets.services.supervisor import free_port
 from bigdata_assets_tests.conftest import Engines, kill_9, wait_for
@@ -110,11 +113,24 @@ def test_an_absent_broker_is_named_at_once() -> None:
     assert time.monotonic() - started < 5
 
 
-def test_what_was_acknowledged_survives_kill_9(engines: Engines, kafka: KafkaResource, topic: str) -> None:
+def test_what_was_acknowledged_survives_kill_9_and_the_sensor_waits_for_the_broker(
+    engines: Engines, kafka: KafkaResource, topic: str, tmp_path: Path
+) -> None:
     send(kafka, topic, [b"%d" % number for number in range(2_000)])
-    old = engines.pid("kafka")
-    kill_9(old)
-    wait_for(lambda: engines.pid("kafka") != old and engines.ready(), 90, "the broker is back")
+    settings = engines.settings.model_copy(update={"dagster_home": tmp_path})
+    asset, partitions = dg.AssetKey("last"), dg.DynamicPartitionsDefinition(name="some_batches")
+    sensor = batch_sensor("some", Stream(topic, partitions, "job", asset, asset, settings, kafka))
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        old = engines.pid("kafka")
+        kill_9(old)
+        skipped = sensor(dg.build_sensor_context(instance=instance))
+        assert isinstance(skipped, dg.SkipReason)
+        assert "No Kafka broker answers" in str(skipped.skip_message)
+        wait_for(lambda: engines.pid("kafka") != old and engines.ready(), 90, "the broker is back")
+        # Fewer than a batch, and new to this sensor: they wait BATCH_SECONDS first.
+        waiting = sensor(dg.build_sensor_context(instance=instance))
+        assert isinstance(waiting, dg.SkipReason)
+        assert str(waiting.skip_message).startswith("lag 2000 messages")
     assert kafka.read(topic, 0, 0, 2_000)["value"].to_pylist() == [b"%d" % number for number in range(2_000)]
 
 
