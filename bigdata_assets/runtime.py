@@ -24,12 +24,17 @@ REFRESH = dg.AutomationConditionSensorDefinition(
     description="Refreshes marts, stream reports and the model ledger when what they are made of has changed.",
 )
 
+_INPUT_CHANGED = dg.AutomationCondition.any_deps_updated()
 REFRESHED_BY_INPUT = (
-    dg.AutomationCondition.any_deps_updated().since_last_handled()
+    # True also a tick later: what is true in the tick after a request is cleared with that request.
+    (_INPUT_CHANGED | (~_INPUT_CHANGED).newly_true()).since(
+        dg.AutomationCondition.newly_requested() | dg.AutomationCondition.initial_evaluation()
+    )
     & ~dg.AutomationCondition.any_deps_in_progress()
     & ~dg.AutomationCondition.in_progress()
 ).with_label("refreshed once a run that changed an input has ended")
-"""Not `eager`: that waits until no partition of an input is missing, and one broken file or batch would stop it."""
+"""Not `eager`: that waits until no partition of an input is missing, and one broken file or batch would stop it; and
+its `since_last_handled` takes an input for handled that was stored after it was asked for and before it was made."""
 
 
 def resources(settings: Settings, tables: Iterable[Table]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from bigdata_assets.checks import schema_checks
 from bigdata_assets.models.tables import MODEL_LEDGER, TABLES
+from bigdata_assets.runtime import REFRESHED_BY_INPUT
 
 REPORTS = {
     "crimes_stream_report": dg.AssetKey(["crimes", "stream_report"]),
@@ -20,7 +21,7 @@ REPORTS = {
 @dg.asset(
     **MODEL_LEDGER.asset("1"),
     ins={name: dg.AssetIn(key) for name, key in REPORTS.items()},
-    automation_condition=dg.AutomationCondition.eager(),
+    automation_condition=REFRESHED_BY_INPUT & ~dg.AutomationCondition.any_deps_missing(),
 )
 def model_ledger(**reports: list[dict[str, Any]]) -> pd.DataFrame:
     """Every evaluation of every stored report, made anew each time."""

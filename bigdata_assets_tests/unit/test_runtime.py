@@ -1,0 +1,54 @@
+import dagster as dg
+import pytest
+
+from bigdata_assets.runtime import REFRESHED_BY_INPUT
+
+SOURCE, MART = dg.AssetKey("source"), dg.AssetKey("mart")
+
+
+@dg.asset
+def source() -> None: ...
+
+
+@dg.asset(deps=[source], automation_condition=REFRESHED_BY_INPUT)
+def mart() -> None: ...
+
+
+@pytest.fixture
+def ticked():
+    """How often the mart is asked for at the next tick, after these assets were stored in this order."""
+    definitions = dg.Definitions([source, mart])
+    with dg.DagsterInstance.ephemeral() as instance:
+        cursor = None
+
+        def tick(*stored: dg.AssetKey) -> int:
+            nonlocal cursor
+            for key in stored:
+                instance.report_runless_asset_event(dg.AssetMaterialization(key))
+            result = dg.evaluate_automation_conditions(definitions, instance, cursor=cursor)
+            cursor = result.cursor
+            return result.total_requested
+
+        yield tick
+
+
+def test_a_changed_input_asks_for_the_mart_once(ticked):
+    assert ticked(SOURCE, MART) == 0, "what was there at first is not made again"
+    assert ticked() == 0
+    assert ticked(SOURCE) == 1
+    assert ticked(MART) == 0
+    assert [ticked(), ticked()] == [0, 0]
+
+
+def test_an_input_stored_while_the_mart_was_made_is_not_missed(ticked):
+    ticked()
+    assert ticked(SOURCE) == 1
+    asked = [ticked(SOURCE, MART), ticked(), ticked(), ticked()]
+    assert sum(asked) == 1, "the mart may have been made from what the input was before"
+
+
+@pytest.mark.parametrize("changes", range(1, 7))
+def test_the_last_of_many_changes_is_not_missed(ticked, changes):
+    ticked()
+    asked = [ticked(SOURCE) for _ in range(changes)]
+    assert sum([asked[-1], ticked(), ticked(), ticked()]) == 1
