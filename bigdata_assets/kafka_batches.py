@@ -250,11 +250,12 @@ class Stream:
         if not held:
             return [], "{}", f"there is no topic {self.topic} at {self.settings.kafka_servers} yet"
         states, ended = self._survey(instance)
-        since, ripe = self._waiting(cursor, next_offsets(self.planned(instance)), held)
+        planned = self.planned(instance)
+        since, ripe = self._waiting(cursor, next_offsets(planned), held)
         room = self.settings.batches_per_run * 2 - Counter(states.values())["waiting"]
         new = self.add_new(instance, held, ripe, room) if room > 0 else []
         states |= {batch.key: "waiting" for batch in new}
-        behind, counts = lag(self.planned(instance), held), Counter(states.values())
+        behind, counts = lag(planned | set(new), held), Counter(states.values())
         told = (
             f"lag {sum(behind.values())} messages {behind}, {len(new)} new batches; "
             f"{', '.join(f'{count} {state}' for state, count in sorted(counts.items())) or 'no batch'}"

@@ -28,9 +28,8 @@ class Store:
 
 def batch(number):
     rows = reports(30, seed=number)
-    return rows.assign(batch=f"b{number}", kafka_partition=0, kafka_offset=range(30 * number, 30 * number + 30)).assign(
-        report_id=range(30 * number, 30 * number + 30)
-    )
+    positions = range(30 * number, 30 * number + 30)
+    return rows.assign(batch=f"b{number}", kafka_partition=0, kafka_offset=positions, report_id=positions)
 
 
 BATCHES = {key: batch(number) for number, key in enumerate(ORDER)}
