@@ -5,10 +5,15 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmarks import crimes, malicious_urls, overhead
+from benchmarks import crimes, gravitational_waves, malicious_urls, overhead
 
 RESULTS = Path(__file__).with_name("results.json")
-BENCHMARKS = {"overhead": overhead.run, "malicious_urls": malicious_urls.run, "crimes": crimes.run}
+BENCHMARKS = {
+    "overhead": overhead.run,
+    "malicious_urls": malicious_urls.run,
+    "crimes": crimes.run,
+    "gravitational_waves": gravitational_waves.run,
+}
 
 
 def main(names: list[str]) -> None:

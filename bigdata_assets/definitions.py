@@ -7,11 +7,12 @@ import dagster as dg
 from bigdata_assets import settings
 from bigdata_assets.alerts import run_failure_alert
 from bigdata_assets.crimes import definitions as crimes
+from bigdata_assets.gravitational_waves import definitions as gravitational_waves
 from bigdata_assets.malicious_urls import definitions as malicious_urls
 from bigdata_assets.models import definitions as models
 from bigdata_assets.runtime import REFRESH, process_per_step, resources
 
-BRANCHES = (crimes, malicious_urls, models)
+BRANCHES = (crimes, gravitational_waves, malicious_urls, models)
 
 
 def build(

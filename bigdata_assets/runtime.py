@@ -10,6 +10,7 @@ from bigdata_assets.fork_server import PRELOADED
 from bigdata_assets.io_managers.delta import delta_io_manager
 from bigdata_assets.io_managers.report import ReportIOManager
 from bigdata_assets.io_managers.sklearn_model import SklearnModelIOManager
+from bigdata_assets.io_managers.spark_model import SparkModelIOManager
 from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.resources.snapshots import SnapshotStore
 from bigdata_assets.resources.spark import SparkResource
@@ -43,6 +44,7 @@ def resources(settings: Settings, tables: Iterable[Table]) -> dict[str, Any]:
         "spark": SparkResource(remote=settings.spark_remote),
         "sources": sources(settings),
         "delta": delta_io_manager(tables).configured({"storage": settings.storage}),
+        "spark_model": SparkModelIOManager(storage=settings.storage),
         "sklearn_model": SklearnModelIOManager(storage=settings.storage),
         "kafka": KafkaResource(servers=settings.kafka_servers),
         "snapshots": SnapshotStore(storage=settings.storage, kept=400),

@@ -1,0 +1,98 @@
+"""The branch's own checks."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+import pyarrow.compute as pc
+from pyspark.sql import functions as F
+
+from bigdata_assets.checks import run_keys, schema_checks, share_result
+from bigdata_assets.gravitational_waves.tables import (
+    BRANCH,
+    CHIRP_PREDICTIONS,
+    CHIRP_SVC_TUNING,
+    GLITCH_METADATA,
+    QUARANTINED_METADATA,
+    QUARANTINED_SPECTROGRAMS,
+    SPECTROGRAMS,
+    TABLES,
+)
+
+
+@dg.asset_check(asset=SPECTROGRAMS.key, blocking=True, required_resource_keys={"delta"})
+def a_glitch_is_in_one_split(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """No view is there twice, and no glitch is in two splits or classes: it could be learnt and scored."""
+    frame = context.resources.delta.read(SPECTROGRAMS).select("id", "view_s", "label", "sample_type")
+    by_id = frame.groupBy("id").agg(
+        F.count("*").alias("views"),
+        F.countDistinct("view_s").alias("distinct_views"),
+        F.countDistinct("label", "sample_type").alias("places"),
+    )
+    wrong = [row["id"] for row in by_id.where("places > 1 OR views > distinct_views").select("id").take(20)]
+    return dg.AssetCheckResult(passed=not wrong, metadata={"glitches": wrong or ["none"]})
+
+
+@dg.asset_check(
+    asset=SPECTROGRAMS.key, additional_deps=[QUARANTINED_SPECTROGRAMS.key], required_resource_keys={"delta"}
+)
+def share_quarantined_spectrograms(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """The share of the run's classes' datasets that are no usable spectrogram; the worst class decides."""
+    delta, keys = context.resources.delta, run_keys(context)
+    kept, refused = (delta.rows_by_partition(table, keys) for table in (SPECTROGRAMS, QUARANTINED_SPECTROGRAMS))
+    return share_result({label: (kept[label], refused[label]) for label in {*kept, *refused}})
+
+
+@dg.asset_check(asset=SPECTROGRAMS.key, required_resource_keys={"sources"})
+def labels_are_known(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """The file has no group beside the 22 classes: what it has there is in no partition."""
+    from bigdata_assets.gravitational_waves.logic import training_set
+
+    unknown = training_set.unknown_labels(context.resources.sources.folder(BRANCH) / training_set.FILE)
+    return dg.AssetCheckResult(
+        passed=not unknown,
+        metadata={"unknown": [f"{label}: {count} glitches" for label, count in unknown.items()] or ["none"]},
+    )
+
+
+@dg.asset_check(asset=GLITCH_METADATA.key, additional_deps=[QUARANTINED_METADATA.key], required_resource_keys={"delta"})
+def share_quarantined_metadata(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """The share of the metadata file's rows that could not be used."""
+    delta = context.resources.delta
+    kept, refused = (delta.read_arrow(table).num_rows for table in (GLITCH_METADATA, QUARANTINED_METADATA))
+    return share_result({GLITCH_METADATA.name: (kept, refused)})
+
+
+@dg.asset_check(asset=CHIRP_SVC_TUNING.key, blocking=True, required_resource_keys={"delta"})
+def one_trial_is_chosen(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """Exactly one setting feeds chirp_svc."""
+    chosen = pc.sum(context.resources.delta.read_arrow(CHIRP_SVC_TUNING)["chosen"]).as_py() or 0
+    return dg.AssetCheckResult(passed=chosen == 1, metadata={"chosen": chosen})
+
+
+@dg.asset_check(
+    asset=CHIRP_PREDICTIONS.key, additional_deps=[SPECTROGRAMS.key], blocking=True, required_resource_keys={"delta"}
+)
+def every_glitch_is_scored_once(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """Each model has one row for each glitch of spectrograms."""
+    delta = context.resources.delta
+    glitches = set(delta.read_arrow(SPECTROGRAMS, columns=["id"])["id"].to_pylist())
+    rows = delta.read_arrow(CHIRP_PREDICTIONS, columns=["model", "id"]).to_pandas()
+    wrong = {
+        model: len(ids) - len(glitches)
+        for model, ids in rows.groupby("model")["id"]
+        if set(ids) != glitches or not ids.is_unique
+    }
+    return dg.AssetCheckResult(
+        passed=not wrong and not rows.empty, metadata={"glitches": len(glitches), "models_that_differ": str(wrong)}
+    )
+
+
+CHECKS: Sequence[dg.AssetChecksDefinition] = (
+    *schema_checks(TABLES),
+    a_glitch_is_in_one_split,
+    share_quarantined_spectrograms,
+    labels_are_known,
+    share_quarantined_metadata,
+    one_trial_is_chosen,
+    every_glitch_is_scored_once,
+)

@@ -1,0 +1,219 @@
+"""Assets of the gravitational_waves branch: the training set, its gallery, and classifiers of chirps."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pyarrow as pa
+from pydantic import Field
+from pyspark.sql import DataFrame
+
+from bigdata_assets.gravitational_waves.partitions import GLITCH_CLASSES
+from bigdata_assets.gravitational_waves.tables import (
+    BRANCH,
+    CHIRP_PREDICTIONS,
+    CHIRP_SVC_TUNING,
+    GLITCH_FEATURES,
+    GLITCH_METADATA,
+    QUARANTINED_METADATA,
+    QUARANTINED_SPECTROGRAMS,
+    SPECTROGRAMS,
+)
+from bigdata_assets.io_managers.sklearn_model import StoredModel, TrainedModel
+from bigdata_assets.io_managers.spark_model import StoredSparkModel, TrainedSparkModel
+from bigdata_assets.reports import Report
+from bigdata_assets.resources.spark import SparkResource
+from bigdata_assets.sources import Sources
+
+WHERE: dict[str, Any] = {"group_name": BRANCH, "owners": [f"team:{BRANCH}"], "key_prefix": BRANCH}
+"""Of assets that are no tables."""
+TRAINING = "sample_type = 'train'"
+"""The publisher's training rows: all that is fitted and tuned on."""
+
+
+class TuningConfig(dg.Config):
+    """The settings that are tried, each with each."""
+
+    views_s: list[str] = Field(["0.5,1.0", "0.5,1.0,2.0,4.0"], description="Views side by side, seconds.")
+    reg_param: list[float] = Field([0.001, 0.01], description="LinearSVC's regParam.")
+    max_iter: list[int] = Field([20], description="LinearSVC's maxIter.")
+    weighted: list[bool] = Field([True], description="Whether each class weighs the same as a whole.")
+    seed: int = Field(0, description="Of the folds.")
+
+
+class SeedConfig(dg.Config):
+    """The seed of a fit."""
+
+    seed: int = Field(0, description="Of everything random.")
+
+
+class ReportConfig(SeedConfig):
+    """What the report measures."""
+
+    repeats: int = Field(2, ge=1, le=50, description="How often all rows are dealt out into folds anew.")
+
+
+@dg.multi_asset(
+    name="spectrograms",
+    outs={
+        "spectrograms": dg.AssetOut(**SPECTROGRAMS.asset("1")),
+        "quarantined_spectrograms": dg.AssetOut(**QUARANTINED_SPECTROGRAMS.asset("1")),
+    },
+    partitions_def=GLITCH_CLASSES,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    required_resource_keys={"sources", "spark"},
+)
+def spectrograms(context: dg.AssetExecutionContext) -> Iterator[dg.Output[DataFrame]]:
+    """The images of the run's classes, and the datasets that are none."""
+    from bigdata_assets.gravitational_waves.logic import training_set
+
+    path = context.resources.sources.folder(BRANCH) / training_set.FILE
+    rows = training_set.read_images(context.resources.spark.spark_session, path, sorted(context.partition_keys))
+    yield dg.Output(rows.where("reason IS NULL").select(SPECTROGRAMS.column_names), "spectrograms")
+    bad = rows.where("reason IS NOT NULL").select(QUARANTINED_SPECTROGRAMS.column_names)
+    yield dg.Output(bad, "quarantined_spectrograms")
+
+
+@dg.multi_asset(
+    name="glitch_metadata",
+    outs={
+        "glitch_metadata": dg.AssetOut(**GLITCH_METADATA.asset("1", kinds={"pandas"})),
+        "quarantined_metadata": dg.AssetOut(**QUARANTINED_METADATA.asset("1", kinds={"pandas"})),
+    },
+)
+def glitch_metadata(sources: Sources) -> tuple[pa.Table, pa.Table]:
+    """The 28 official columns of every glitch, and the rows that could not be used."""
+    from bigdata_assets.gravitational_waves.logic import metadata
+
+    return metadata.read(sources.folder(BRANCH) / metadata.FILE)
+
+
+@dg.asset(
+    **WHERE,
+    io_manager_key="report",
+    kinds={"spark", "matplotlib"},
+    code_version="1",
+    description="What the training set looks like: one picture per class and view, counts per class and split.",
+)
+def spectrogram_gallery(spectrograms: DataFrame) -> Report:
+    """Pictures and counts."""
+    from bigdata_assets.gravitational_waves.logic import gallery
+
+    return gallery.gallery(spectrograms)
+
+
+@dg.asset(**GLITCH_FEATURES.asset("1"))
+def glitch_features(spectrograms: DataFrame) -> DataFrame:
+    """Each glitch's four views, pooled."""
+    from bigdata_assets.gravitational_waves.logic import features
+
+    return features.features(spectrograms)
+
+
+@dg.asset(**CHIRP_SVC_TUNING.asset("1"))
+def chirp_svc_tuning(glitch_features: DataFrame, spark: SparkResource, config: TuningConfig) -> pd.DataFrame:
+    """Settings of the chirp classifier, each tried on the training rows."""
+    from bigdata_assets.gravitational_waves.logic import svc
+
+    grid = [
+        svc.SvcSettings(svc.views(views), reg_param, max_iter, weighted)
+        for views, reg_param, max_iter, weighted in itertools.product(
+            config.views_s, config.reg_param, config.max_iter, config.weighted
+        )
+    ]
+    return svc.tune(spark.spark_session, glitch_features.where(TRAINING), grid, config.seed)
+
+
+@dg.asset(
+    **WHERE,
+    io_manager_key="spark_model",
+    kinds={"spark"},
+    code_version="1",
+    description="Chirp against the rest: Spark MLlib's LinearSVC on pooled views, with the settings that tuning chose.",
+)
+def chirp_svc(glitch_features: DataFrame, chirp_svc_tuning: pd.DataFrame) -> TrainedSparkModel:
+    """A pipeline of Spark ML, fitted on the training rows."""
+    from bigdata_assets.gravitational_waves.logic import svc
+
+    settings = svc.chosen(chirp_svc_tuning)
+    return TrainedSparkModel(
+        svc.fit(svc.vectors(glitch_features.where(TRAINING), settings), settings),
+        inputs={CHIRP_SVC_TUNING.path: chirp_svc_tuning.attrs["delta_version"]},
+        parameters=svc.parameters(settings),
+    )
+
+
+@dg.asset(
+    **WHERE,
+    io_manager_key="sklearn_model",
+    kinds={"scikitlearn"},
+    code_version="1",
+    description="Chirp against the rest: a support vector machine with a Gaussian kernel on 50 principal components.",
+)
+def rbf_svm(glitch_features: pd.DataFrame, config: SeedConfig) -> TrainedModel:
+    """A scikit-learn pipeline, fitted on the training rows."""
+    from bigdata_assets.gravitational_waves.logic import rbf
+
+    rows = rbf.with_pixels(glitch_features.query("sample_type == 'train'"))
+    return TrainedModel(
+        rbf.fit(rows, config.seed),
+        rbf.CLASSES,
+        inputs={GLITCH_FEATURES.path: glitch_features.attrs["delta_version"]},
+        parameters=config.model_dump(),
+        metrics={"n_training_glitches": len(rows)},
+    )
+
+
+@dg.asset(**CHIRP_PREDICTIONS.asset("1"))
+def chirp_predictions(glitch_features: DataFrame, chirp_svc: StoredSparkModel, rbf_svm: StoredModel) -> pd.DataFrame:
+    """Every glitch's margins, put together by its id."""
+    from bigdata_assets.gravitational_waves.logic import chirp_report, rbf, svc
+
+    settings = svc.from_parameters(chirp_svc.card["parameters"])
+    linear = svc.margins(chirp_svc.load(), svc.vectors(glitch_features, settings)).toPandas()
+    rows = rbf.with_pixels(glitch_features.toPandas())
+    margin = rbf.margins(rbf_svm.load(rbf.TRUSTED_TYPES), rows)
+    kernel = rows[["id", "label", "sample_type"]].assign(margin=margin)
+    return chirp_report.predictions({"chirp_svc": linear, "rbf_svm": kernel})
+
+
+@dg.asset(
+    **WHERE,
+    io_manager_key="report",
+    kinds={"spark", "scikitlearn", "matplotlib"},
+    code_version="1",
+    description=(
+        "How well chirps are told from glitches: ROC, precision and recall, confusion at a threshold from validation "
+        "rows, repeated cross-validation, and the classic setting beside ours."
+    ),
+)
+def chirp_svc_report(
+    spectrograms: DataFrame,
+    glitch_features: DataFrame,
+    chirp_predictions: pd.DataFrame,
+    chirp_svc: StoredSparkModel,
+    spark: SparkResource,
+    config: ReportConfig,
+) -> Report:
+    """Figures of the models on rows they have not seen."""
+    from bigdata_assets.gravitational_waves.logic import chirp_report, svc
+
+    settings = svc.from_parameters(chirp_svc.card["parameters"])
+    return chirp_report.report(
+        spark.spark_session, spectrograms, glitch_features, chirp_predictions, settings, config.repeats, config.seed
+    )
+
+
+ASSETS: Sequence[dg.AssetsDefinition] = (
+    spectrograms,
+    glitch_metadata,
+    spectrogram_gallery,
+    glitch_features,
+    chirp_svc_tuning,
+    chirp_svc,
+    rbf_svm,
+    chirp_predictions,
+    chirp_svc_report,
+)

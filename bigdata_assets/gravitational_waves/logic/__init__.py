@@ -1,0 +1,1 @@
+"""What the branch computes, without Dagster."""

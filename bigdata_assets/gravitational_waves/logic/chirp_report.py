@@ -1,0 +1,182 @@
+"""How well chirps are told from glitches: the publisher's split and cross-validation, two models, the classic one."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bigdata_assets.gravitational_waves.logic import detection, rbf, svc
+from bigdata_assets.gravitational_waves.logic.svc import MAX_FPR, SIGNAL
+from bigdata_assets.reports import Evaluation, Report
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+BASELINE = "brightness"
+"""Of the whole picture: a model that knows nothing of shapes."""
+CLASSIC = "classic_svc"
+
+
+def predictions(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Rows of chirp_predictions: each model's margins (id, label, sample_type, margin) with its own threshold.
+
+    The threshold comes from validation rows alone; where these have no glitch but chirps, from training rows.
+    """
+    found = []
+    for model, rows in scored.items():
+        chosen_on = rows[rows["sample_type"] == "validation"]
+        if (chosen_on["label"] == SIGNAL).all():
+            chosen_on = rows[rows["sample_type"] == "train"]
+        threshold = detection.threshold(chosen_on["margin"], chosen_on["label"] == SIGNAL, MAX_FPR)
+        found.append(rows.assign(model=model, threshold=threshold, is_chirp=rows["margin"] > threshold))
+    return pd.concat(found, ignore_index=True)
+
+
+def classic(spectrograms: "DataFrame") -> pd.DataFrame:
+    """Margins of the classic setting, fitted on training glitches that have the shortest view: as it is often done."""
+    frame = svc.whole_pictures(spectrograms, svc.CLASSIC)
+    return svc.margins(svc.fit(frame.where("sample_type = 'train'"), svc.CLASSIC), frame).toPandas()
+
+
+def report(
+    spark: "SparkSession",
+    spectrograms: "DataFrame",
+    glitches: "DataFrame",
+    predicted: pd.DataFrame,
+    settings: svc.SvcSettings,
+    repeats: int,
+    seed: int,
+) -> Report:
+    """Figures of chirp_predictions on test rows, and of the same models by repeated cross-validation over all rows.
+
+    Args:
+        spark: the session of the frames.
+        spectrograms: the table, for the classic setting alone.
+        glitches: rows of glitch_features.
+        predicted: rows of chirp_predictions.
+        settings: what chirp_svc was fitted with.
+        repeats: of the cross-validation.
+        seed: of its folds.
+    """
+    rows = rbf.with_pixels(glitches.toPandas())
+    predicted = pd.concat([predicted, predictions({CLASSIC: classic(spectrograms), BASELINE: _brightness(rows)})])
+    test = predicted[predicted["sample_type"] == "test"]
+    if (test["label"] == SIGNAL).all() or not (test["label"] == SIGNAL).any():
+        raise ValueError(f"the test rows are all a {SIGNAL}, or none is: there is nothing to report")
+    on_test = pd.DataFrame([{"model": model} | _split_figures(of_model) for model, of_model in test.groupby("model")])
+    crossed = _crossed(spark, glitches, rows, settings, repeats, seed)
+    (ours,), (base,) = (crossed[crossed["model"] == name].to_dict("records") for name in ("chirp_svc", BASELINE))
+    return Report(
+        title="Chirps against glitches",
+        summary=(
+            f"chirp_svc by {repeats} times repeated cross-validation: ROC AUC {ours['roc_auc']:.3f} "
+            f"({ours['roc_auc_p5']:.3f} to {ours['roc_auc_p95']:.3f}), recall {ours['recall']:.2f} at "
+            f"{MAX_FPR:.0%} false positives; the picture's brightness alone has {base['roc_auc']:.3f} and "
+            f"{base['recall']:.2f}. {int(rows['is_signal'].sum())} of {len(rows)} glitches are chirps."
+        ),
+        numbers={
+            "ROC AUC, cross-validated": ours["roc_auc"],
+            "recall at 1 % false positives, cross-validated": ours["recall"],
+            "ROC AUC, test": float(on_test.set_index("model")["roc_auc"]["chirp_svc"]),
+            "recall, test": float(on_test.set_index("model")["recall"]["chirp_svc"]),
+            "recall of the classic setting at margin 0, test": float(
+                on_test.set_index("model")["recall_at_0"][CLASSIC]
+            ),
+        },
+        tables={
+            f"Cross-validation, {repeats} repeats: means, and 5th and 95th percentile over repeats": crossed,
+            "The publisher's test rows, threshold chosen on validation rows": on_test,
+        },
+        figures=_figures(test),
+        evaluations=tuple(_evaluations(crossed, on_test)),
+    )
+
+
+def _crossed(
+    spark: "SparkSession",
+    glitches: "DataFrame",
+    rows: pd.DataFrame,
+    settings: svc.SvcSettings,
+    repeats: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Figures by cross-validation: a row per model."""
+    linear = svc.cross_validated(spark, svc.vectors(glitches, settings), settings, repeats, seed)
+    kernel = rbf.cross_validated(rows, repeats, seed)
+    bright = kernel.assign(margin=kernel["brightness"])
+    scored = {"chirp_svc": linear, "rbf_svm": kernel, BASELINE: bright}
+    return pd.DataFrame([{"model": model} | svc.fold_figures(found) for model, found in scored.items()])
+
+
+def _brightness(rows: pd.DataFrame) -> pd.DataFrame:
+    margin = [float(pixels.mean()) for pixels in rows["pixels"]]
+    return rows[["id", "label", "sample_type"]].assign(margin=margin)
+
+
+def _split_figures(rows: pd.DataFrame) -> dict[str, float]:
+    truth, called = rows["label"] == SIGNAL, rows["is_chirp"]
+    hits = int((truth & called).sum())
+    return {
+        "roc_auc": detection.roc_auc(rows["margin"], truth),
+        "recall": hits / max(int(truth.sum()), 1),
+        "precision": hits / max(int(called.sum()), 1),
+        "recall_at_0": float(np.mean(rows["margin"][truth] > 0)),
+        "false_positives": int((called & ~truth).sum()),
+        "chirps": int(truth.sum()),
+        "others": int((~truth).sum()),
+    }
+
+
+def _evaluations(crossed: pd.DataFrame, on_test: pd.DataFrame) -> list[Evaluation]:
+    found = []
+    for split, table in (("cross-validation", crossed), ("publisher's test", on_test)):
+        by_model = table.set_index("model")
+        for model in by_model.index.drop(BASELINE):
+            for metric in ("roc_auc", "recall"):
+                value, base = (float(by_model[metric][name]) for name in (model, BASELINE))
+                found.append(Evaluation(model, split, metric, value, BASELINE, base))
+    return found
+
+
+def _figures(test: pd.DataFrame) -> dict[str, Any]:
+    from matplotlib.figure import Figure
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+    roc, curve = Figure(figsize=(5, 4.2), layout="constrained"), Figure(figsize=(5, 4.2), layout="constrained")
+    roc_axes, curve_axes = roc.subplots(), curve.subplots()
+    for model, rows in test.groupby("model"):
+        truth = rows["label"] == SIGNAL
+        false_positive, hit, _ = roc_curve(truth, rows["margin"])
+        roc_axes.step(false_positive, hit, where="post", label=model)
+        precision, recall, _ = precision_recall_curve(truth, rows["margin"])
+        curve_axes.step(recall, precision, where="post", label=model)
+    roc_axes.plot([0, 1], [0, 1], color="0.8", linewidth=1)
+    roc_axes.set(xlabel="false-positive rate", ylabel="recall of chirps")
+    curve_axes.set(xlabel="recall of chirps", ylabel="precision")
+    roc_axes.legend()
+    curve_axes.legend()
+    return {
+        "ROC on the test rows": roc,
+        "Precision and recall on the test rows": curve,
+        "Confusion on the test rows, at the threshold from validation rows": _confusion(test),
+    }
+
+
+def _confusion(test: pd.DataFrame) -> Any:
+    from matplotlib.figure import Figure
+
+    models = sorted(set(test["model"]))
+    figure = Figure(figsize=(2.6 * len(models), 2.8), layout="constrained")
+    for axes, model in zip(figure.subplots(1, len(models), squeeze=False)[0], models, strict=True):
+        rows = test[test["model"] == model]
+        counts = pd.crosstab(rows["label"] == SIGNAL, rows["is_chirp"])
+        counts = counts.reindex(index=[False, True], columns=[False, True], fill_value=0)
+        axes.imshow(counts.div(counts.sum(axis=1).clip(lower=1), axis=0), cmap="Blues", vmin=0, vmax=1.6)
+        for row in range(2):
+            for column in range(2):
+                axes.text(column, row, str(counts.iloc[row, column]), ha="center", va="center")
+        axes.set(xticks=[0, 1], yticks=[0, 1], title=model, xlabel="called")
+        axes.set_xticklabels(["rest", "chirp"])
+        axes.set_yticklabels(["rest", "chirp"])
+    return figure

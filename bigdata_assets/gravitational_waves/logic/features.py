@@ -1,0 +1,91 @@
+"""Spectrograms to one row of numbers per glitch: views put side by side, each pooled to squares of pixels.
+
+A glitch that lacks a view gets it from its others: a longer view has the shorter one's time in its middle, a shorter
+one has the middle of the longer. Nothing is fitted here.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from bigdata_assets.gravitational_waves.logic.qscans import BACKGROUND
+from bigdata_assets.gravitational_waves.logic.training_set import HEIGHT, VIEWS_S, WIDTH
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+POOLED_PIXELS = 10
+"""Side of the squares: 14 by 17 numbers a view. MLlib's work and memory go with their number."""
+COLUMNS = {view_s: f"view_{str(view_s).replace('.', '_')}" for view_s in VIEWS_S}
+"""Column of each view in a frame of features: an array, rows from the highest frequency."""
+
+
+def resampled(image: NDArray[np.float32], view_s: float, wanted_s: float) -> NDArray[np.float32]:
+    """What a view of `view_s` seconds shows of the one of `wanted_s` around the same time; images (..., 140, 170)."""
+    if wanted_s == view_s:
+        return image
+    if wanted_s < view_s:
+        ratio = round(view_s / wanted_s)
+        # Middle of each wanted column, in columns of the image.
+        columns = (np.arange(WIDTH) + 0.5 - WIDTH / 2) / ratio + WIDTH / 2
+        return image[..., columns.astype(int)]
+    ratio = round(wanted_s / view_s)
+    width = WIDTH // ratio
+    narrow = image[..., : width * ratio].reshape(*image.shape[:-1], width, ratio).mean(-1)
+    wide = np.full(image.shape, BACKGROUND, np.float32)
+    first = (WIDTH - width) // 2
+    wide[..., first : first + width] = narrow
+    return wide
+
+
+def pooled(images: NDArray[np.float32], pixels: int) -> NDArray[np.float32]:
+    """Means over squares of pixels, (..., 140, 170) to (..., numbers)."""
+    shape = (*images.shape[:-2], HEIGHT // pixels, pixels, WIDTH // pixels, pixels)
+    means = images.reshape(shape).mean(axis=(-3, -1), dtype=np.float32)
+    return means.reshape(*images.shape[:-2], -1)
+
+
+def features(spectrograms: "DataFrame") -> "DataFrame":
+    """One row per glitch: id, label, sample_type, and the pooled pixels of each view, as glitch_features has them.
+
+    Pixels are pooled where they are read, so that only what is left of them goes over the network.
+    """
+    from pyspark.sql import functions as F
+
+    names = COLUMNS.values()
+    stand_ins = ", ".join(f"{name} array<float>, rank_{name} int" for name in names)
+    schema = f"id string, label string, sample_type string, {stand_ins}"
+
+    def pool(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield stand_ins_of(batch)
+
+    pooled_views = spectrograms.select("id", "label", "sample_type", "view_s", "pixels").mapInArrow(pool, schema)
+    return pooled_views.groupBy("id", "label", "sample_type").agg(
+        *(F.min_by(name, f"rank_{name}").alias(name) for name in names)
+    )
+
+
+def stand_ins_of(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Each image as it stands in for every view, with its rank among those that can."""
+    images = np.asarray(batch.column("pixels").flatten()).reshape(-1, HEIGHT, WIDTH)
+    given = batch.column("view_s").to_numpy()
+    columns: dict[str, pa.Array] = {name: batch.column(name) for name in ("id", "label", "sample_type")}
+    for wanted_s, name in COLUMNS.items():
+        shown = np.empty((len(images), (HEIGHT // POOLED_PIXELS) * (WIDTH // POOLED_PIXELS)), np.float32)
+        for view_s in np.unique(given):
+            rows = given == view_s
+            shown[rows] = pooled(resampled(images[rows], float(view_s), wanted_s), POOLED_PIXELS)
+        offsets = pa.array(np.arange(0, shown.size + 1, shown.shape[1]), pa.int32())
+        columns[name] = pa.ListArray.from_arrays(offsets, pa.array(shown.ravel()))
+        columns[f"rank_{name}"] = pa.array([rank(float(view_s), wanted_s) for view_s in given], pa.int32())
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def rank(view_s: float, wanted_s: float) -> int:
+    """The order in which views are asked to stand in: the view itself, longer ones, shorter ones, nearest first."""
+    steps = VIEWS_S.index(view_s) - VIEWS_S.index(wanted_s)
+    return steps if steps >= 0 else len(VIEWS_S) - steps

@@ -1,0 +1,99 @@
+"""Q-scans in the geometry of Gravity Spy's training set, so that a model trained there can read them.
+
+Four views around a time, each 140 by 170: rows from 2,048 Hz down to 10 Hz (logarithmic), columns in time, the grey of
+normalised energy from 0 to 25.5 in matplotlib's viridis. Energy is that of the Q plane (Q from 4 to 64) with the
+loudest tile near the time, normalised by each row's median.
+
+Source of the settings: Zevin et al. 2017 (Gravity Spy), doi 10.1088/1361-6382/aa5cea; Q-transform: Chatterji et al.
+2004, doi 10.1088/0264-9381/21/20/024, as gwpy computes it.
+"""
+
+import warnings
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bigdata_assets.gravitational_waves.logic.training_set import HEIGHT, VIEWS_S, WIDTH
+
+RATE_HZ = 8_192
+"""At less, tiles of low Q would not reach 2,048 Hz."""
+Q_RANGE = (4.0, 64.0)
+BAND_HZ = (10.0, 2048.0)
+MAX_ENERGY = 25.5
+SEARCH_S = 0.5
+"""Width around the time in which the loudest tile chooses the Q plane."""
+SPAN_S = 8.0
+"""What is transformed around the time."""
+WHITENING_FFT_S = 4.0
+MIN_STRAIN_S = SPAN_S + 2 * WHITENING_FFT_S
+"""Whitening spoils half a filter at each end, and the spectrum is a median over several pieces."""
+
+
+class StrainError(ValueError):
+    """The strain does not cover what a Q-scan needs; the message says where."""
+
+
+def qscan(strain: NDArray[np.float64], rate_hz: float, time_s: float) -> NDArray[np.float32]:
+    """The four views around a time.
+
+    Args:
+        strain: strain h(t), dimensionless, evenly sampled, without gaps.
+        rate_hz: sampling rate.
+        time_s: middle of the views, in seconds from the first sample.
+
+    Returns:
+        Grey values, shape (4, 140, 170), views of 0.5, 1, 2 and 4 s.
+
+    Raises:
+        StrainError: there is a gap, or too little strain around the time.
+    """
+    from gwpy.signal.qtransform import q_scan
+    from gwpy.timeseries import TimeSeries
+
+    half, length_s = SPAN_S / 2, len(strain) / rate_hz
+    if length_s < MIN_STRAIN_S or not half <= time_s <= length_s - half:
+        raise StrainError(
+            f"{length_s:g} s of strain do not do for a Q-scan at second {time_s:g}: {MIN_STRAIN_S:g} s are needed, "
+            f"{half:g} of them on either side."
+        )
+    if not np.isfinite(strain).all():
+        raise StrainError(f"{np.count_nonzero(~np.isfinite(strain))} samples of the strain are no numbers: a gap.")
+    series = TimeSeries(strain, sample_rate=rate_hz)
+    if rate_hz != RATE_HZ:
+        series = series.resample(RATE_HZ)
+    white = series.whiten(WHITENING_FFT_S, WHITENING_FFT_S / 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gram, _ = q_scan(
+            white.crop(time_s - half, time_s + half),
+            qrange=Q_RANGE,
+            frange=BAND_HZ,
+            search=(time_s - SEARCH_S / 2, time_s + SEARCH_S / 2),
+        )
+    views = []
+    for view_s in VIEWS_S:
+        between = (time_s - view_s / 2, time_s + view_s / 2)
+        energy = gram.interpolate(tres=view_s / WIDTH, fres=HEIGHT, logf=True, outseg=between)
+        views.append(grey(energy.value.T[::-1, :WIDTH]))
+    return np.stack(views)
+
+
+def grey(energy: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Luminance of viridis at normalised energies, as skimage's rgb2gray weighs it: .084 at 0, .870 from 25.5 on."""
+    table = _viridis_grey()
+    places = np.linspace(0, MAX_ENERGY, len(table))
+    return np.interp(np.clip(energy, 0, MAX_ENERGY), places, table).astype(np.float32)
+
+
+BACKGROUND = 0.1316
+"""Grey of energy 1, the median of every row: what is seen where nothing is. A test compares it with `grey(1)`."""
+
+
+@cache
+def _viridis_grey() -> NDArray[np.float64]:
+    import matplotlib as mpl
+
+    colours = mpl.colormaps["viridis"](np.linspace(0, 1, 256))[:, :3]
+    luminance: NDArray[np.float64] = colours @ np.array([0.2125, 0.7154, 0.0721])
+    return luminance

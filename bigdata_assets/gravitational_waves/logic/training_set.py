@@ -1,0 +1,234 @@
+"""Gravity Spy's training set (Zenodo 1486046) to rows: /<label>/<train|validation|test>/<id>/<view>.png.
+
+Each dataset is one spectrogram, float32 (1, 140, 170): normalised Q-transform energy as the grey of a viridis picture,
+rows from 2,048 Hz down to 10 Hz (logarithmic), columns in time. The HDF5 file is read group by group, a few images at
+a time, so that memory does not grow with it; an image that cannot be used becomes a row with a reason.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
+
+if TYPE_CHECKING:
+    import h5py
+    from pyspark.sql import DataFrame, SparkSession
+
+FILE = "trainingsetv1d1.h5"
+CLASSES = (
+    "1080Lines",
+    "1400Ripples",
+    "Air_Compressor",
+    "Blip",
+    "Chirp",
+    "Extremely_Loud",
+    "Helix",
+    "Koi_Fish",
+    "Light_Modulation",
+    "Low_Frequency_Burst",
+    "Low_Frequency_Lines",
+    "No_Glitch",
+    "None_of_the_Above",
+    "Paired_Doves",
+    "Power_Line",
+    "Repeating_Blips",
+    "Scattered_Light",
+    "Scratchy",
+    "Tomte",
+    "Violin_Mode",
+    "Wandering_Line",
+    "Whistle",
+)
+SAMPLE_TYPES = ("train", "validation", "test")
+VIEWS_S = (0.5, 1.0, 2.0, 4.0)
+HEIGHT, WIDTH = 140, 170
+SHAPE = (1, HEIGHT, WIDTH)
+BATCH_IMAGES = 64
+"""Of 95 kB each: what a worker has in memory at a time."""
+TASK_GLITCHES = 100
+
+ROWS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("label", pa.string()),
+        ("sample_type", pa.string()),
+        ("view_s", pa.float64()),
+        ("pixels", pa.list_(pa.float32())),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("path", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+"""What reading yields: an image, or else `reason` and the `path` within the file."""
+ROWS_DDL = (
+    "id string, label string, sample_type string, view_s double, pixels array<float>, height int, width int, "
+    "path string, reason string"
+)
+
+
+class TrainingSetError(RuntimeError):
+    """The file cannot be used at all; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class GlitchRange(InputPartition):
+    """What one task reads: the glitches from `first` on, below a group of a label and a sample type."""
+
+    label: str
+    sample_type: str
+    first: int
+    end: int
+
+
+def open_file(path: str | Path) -> "h5py.File":
+    """The training set's file.
+
+    Raises:
+        TrainingSetError: it is absent, cut off, or no HDF5 file.
+    """
+    import h5py
+
+    if not Path(path).is_file():
+        raise TrainingSetError(f"{path} is not there: Gravity Spy's training set is Zenodo record 1486046.")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise TrainingSetError(f"{path} cannot be opened, download it again: {error}") from error
+
+
+def unknown_labels(path: str | Path) -> dict[str, int]:
+    """Groups of the file that are none of the 22 classes, with their glitches; no partition holds these."""
+    with open_file(path) as file:
+        return {
+            label: sum(len(group) for group in file[label].values() if hasattr(group, "values"))
+            for label in file
+            if label not in CLASSES and hasattr(file[label], "values")
+        }
+
+
+def plan(path: str | Path, labels: Sequence[str], task_glitches: int = TASK_GLITCHES) -> list[GlitchRange]:
+    """The ranges of glitches that tasks read, of these labels; a label that the file lacks has none."""
+    with open_file(path) as file:
+        sizes = {
+            (label, sample_type): len(file[label][sample_type])
+            for label in labels
+            if label in file and hasattr(file[label], "values")
+            for sample_type in file[label]
+            if hasattr(file[label][sample_type], "values")
+        }
+    return [
+        GlitchRange(label, sample_type, first, min(first + task_glitches, size))
+        for (label, sample_type), size in sizes.items()
+        for first in range(0, size, task_glitches)
+    ]
+
+
+def read_range(path: str | Path, part: GlitchRange) -> Iterator[pa.RecordBatch]:
+    """The images of a range of glitches, columns as in `ROWS`, at most BATCH_IMAGES at a time."""
+    with open_file(path) as file:
+        group = file[part.label][part.sample_type]
+        pending: list[dict[str, Any]] = []
+        for name in sorted(group)[part.first : part.end]:
+            pending += _glitch(group, name, part)
+            if len(pending) >= BATCH_IMAGES:
+                yield _batch(pending)
+                pending = []
+        if pending:
+            yield _batch(pending)
+
+
+class TrainingSetSource(DataSource):
+    """Spark's `gravity_spy` format. Options: `path` of the file, `labels` separated by commas."""
+
+    @classmethod
+    def name(cls) -> str:
+        return "gravity_spy"
+
+    def schema(self) -> str:
+        return ROWS_DDL
+
+    def reader(self, schema: Any) -> "TrainingSetReader":  # noqa: ARG002 -- Spark's signature
+        return TrainingSetReader(self.options["path"], self.options["labels"].split(","))
+
+
+class TrainingSetReader(DataSourceReader):
+    """Reads the file by ranges of glitches, each in a task of its own."""
+
+    def __init__(self, path: str, labels: Sequence[str]) -> None:
+        self.path, self.labels = path, labels
+
+    def partitions(self) -> Sequence[GlitchRange]:
+        # Spark asks for at least one.
+        return plan(self.path, self.labels) or [GlitchRange("", "", 0, 0)]
+
+    def read(self, partition: GlitchRange) -> Iterator[pa.RecordBatch]:  # type: ignore[override]
+        return read_range(self.path, partition) if partition.label else iter(())
+
+
+def read_images(spark: "SparkSession", path: str | Path, labels: Sequence[str]) -> "DataFrame":
+    """One row per image of these labels (`ROWS`), read by Spark's workers.
+
+    Raises:
+        TrainingSetError: the file cannot be used at all.
+    """
+    open_file(path).close()
+    spark.dataSource.register(TrainingSetSource)
+    return spark.read.format("gravity_spy").option("path", str(path)).option("labels", ",".join(labels)).load()
+
+
+def _glitch(group: Any, name: str, part: GlitchRange) -> list[dict[str, Any]]:
+    """Rows of a glitch's views; one row with a reason where it cannot be read as a group."""
+    where = f"/{part.label}/{part.sample_type}/{name}"
+    row = {"id": name, "label": part.label, "sample_type": part.sample_type, "path": where}
+    if part.sample_type not in SAMPLE_TYPES:
+        return [row | {"reason": f"the group is none of {', '.join(SAMPLE_TYPES)}"}]
+    try:
+        views = group[name]
+        names = sorted(views)
+    except (KeyError, OSError, RuntimeError, TypeError) as error:
+        return [row | {"reason": f"unreadable: {error}"[:500]}]
+    if not names:
+        return [row | {"reason": "the glitch has no view"}]
+    return [row | {"path": f"{where}/{view}"} | _image(views, view) for view in names]
+
+
+def _image(views: Any, name: str) -> dict[str, Any]:
+    """A view's columns, or its reason."""
+    view_s = {f"{view}.png": view for view in VIEWS_S}.get(name)
+    if view_s is None:
+        return {"reason": f"the view is none of {', '.join(f'{view}.png' for view in VIEWS_S)}"}
+    try:
+        found = views[name]
+        shape, dtype = found.shape, found.dtype
+        if shape != SHAPE or dtype.kind != "f":
+            return {"view_s": view_s, "reason": f"{dtype} {shape}, not float32 {SHAPE}"}
+        pixels = found[()].astype(np.float32, copy=False).ravel()
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError) as error:
+        return {"view_s": view_s, "reason": f"unreadable: {error}"[:500]}
+    if not np.isfinite(pixels).all():
+        return {"view_s": view_s, "reason": f"{np.count_nonzero(~np.isfinite(pixels))} pixels are no numbers"}
+    return {"view_s": view_s, "pixels": pixels, "height": HEIGHT, "width": WIDTH}
+
+
+def _batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    columns = [
+        _pixels([row.get("pixels") for row in rows])
+        if field.name == "pixels"
+        else pa.array([row.get(field.name) for row in rows], field.type)
+        for field in ROWS
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=ROWS)
+
+
+def _pixels(images: list[np.ndarray | None]) -> pa.ListArray:
+    """The images as one list array, without a Python object per pixel."""
+    offsets = np.cumsum([0, *(0 if image is None else image.size for image in images)], dtype=np.int32)
+    present = [image for image in images if image is not None]
+    values = np.concatenate(present) if present else np.empty(0, np.float32)
+    missing = pa.array([image is None for image in images])
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values), mask=missing)

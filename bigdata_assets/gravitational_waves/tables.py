@@ -1,0 +1,184 @@
+"""The branch's tables."""
+
+import pyarrow as pa
+from pyspark.sql.types import (
+    ArrayType,
+    BooleanType,
+    DataType,
+    DoubleType,
+    FloatType,
+    IntegerType,
+    LongType,
+    StringType,
+)
+
+from bigdata_assets.gravitational_waves.logic import metadata
+from bigdata_assets.gravitational_waves.logic.features import COLUMNS
+from bigdata_assets.gravitational_waves.logic.training_set import CLASSES, SAMPLE_TYPES, VIEWS_S
+from bigdata_assets.tables import Column, Table
+
+BRANCH = "gravitational_waves"
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> str:
+    return f"{column} IN ('" + "', '".join(values) + "')"
+
+
+_ID = Column("id", StringType(), "Gravity Spy's name of the glitch, ten characters.")
+_LABEL = Column("label", StringType(), "One of the 22 classes; the partition key.", check=_one_of("label", CLASSES))
+_SAMPLE_TYPE = Column(
+    "sample_type",
+    StringType(),
+    "The publisher's split: train, validation or test.",
+    check=_one_of("sample_type", SAMPLE_TYPES),
+)
+
+SPECTROGRAMS = Table(
+    BRANCH,
+    "spectrograms",
+    "One row per glitch and view: its spectrogram. Source: Gravity Spy's training set, Zenodo record 1486046.",
+    (
+        _ID,
+        _LABEL,
+        _SAMPLE_TYPE,
+        Column(
+            "view_s",
+            DoubleType(),
+            "Seconds that the picture covers.",
+            check=f"view_s IN ({', '.join(map(str, VIEWS_S))})",
+        ),
+        Column(
+            "pixels",
+            ArrayType(FloatType(), containsNull=False),
+            "Grey values row by row, from 2,048 Hz down to 10 Hz, time from left to right.",
+        ),
+        Column("height", IntegerType(), "Rows.", check="height > 0"),
+        Column("width", IntegerType(), "Columns.", check="width > 0"),
+    ),
+    partition_column="label",
+)
+QUARANTINED_SPECTROGRAMS = Table(
+    BRANCH,
+    "quarantined_spectrograms",
+    "One row per dataset of the training set that is no usable spectrogram; a glitch that cannot be read is one row.",
+    (
+        Column("path", StringType(), "Where it is in the HDF5 file."),
+        Column("label", StringType(), "The class, as the file's group is named; the partition key."),
+        Column("reason", StringType(), "Why it is not in the table."),
+    ),
+    partition_column="label",
+)
+
+_DESCRIPTIONS = {
+    "event_time": "GPS time of the trigger, s.",
+    "ifo": "Detector: H1 or L1.",
+    "peak_time": "GPS time of the peak, whole seconds.",
+    "peak_time_ns": "Its nanoseconds.",
+    "start_time": "GPS time of the start, whole seconds.",
+    "start_time_ns": "Its nanoseconds.",
+    "duration": "Duration, s.",
+    "search": "Trigger generator.",
+    "process_id": "Its process.",
+    "event_id": "Its event.",
+    "peak_frequency": "Frequency of the loudest tile, Hz.",
+    "central_freq": "Central frequency, Hz.",
+    "bandwidth": "Bandwidth, Hz.",
+    "channel": "Data channel.",
+    "amplitude": "Amplitude of the trigger.",
+    "snr": "Signal-to-noise ratio of the trigger.",
+    "confidence": "Confidence of the trigger.",
+    "chisq": "Chi-squared of the trigger.",
+    "chisq_dof": "Its degrees of freedom.",
+    "param_one_name": "Name of a further parameter.",
+    "param_one_value": "Its value.",
+    "gravityspy_id": "Gravity Spy's name of the glitch.",
+    "label": "Class.",
+    "sample_type": "The publisher's split.",
+    "url1": "Picture of the 0.5 s view.",
+    "url2": "Picture of the 1 s view.",
+    "url3": "Picture of the 2 s view.",
+    "url4": "Picture of the 4 s view.",
+}
+_SPARK_TYPES: dict[pa.DataType, DataType] = {
+    metadata.TEXT: StringType(),
+    metadata.NUMBER: DoubleType(),
+    metadata.WHOLE: LongType(),
+}
+GLITCH_METADATA = Table(
+    BRANCH,
+    "glitch_metadata",
+    "One row per glitch of the training set: the 28 official columns of trainingset_v1d1_metadata.csv, typed.",
+    tuple(
+        Column(name, _SPARK_TYPES[kind], _DESCRIPTIONS[name], nullable=name not in metadata.NEEDED)
+        for name, kind in metadata.COLUMNS.items()
+    ),
+)
+QUARANTINED_METADATA = Table(
+    BRANCH,
+    "quarantined_metadata",
+    "One row per row of the metadata file that cannot be used.",
+    (
+        Column("row", LongType(), "Row of the file, 1 after the header."),
+        Column("reason", StringType(), "Why it is not in the table."),
+        Column("raw", StringType(), "Its cells, joined by commas, the first 65,536 characters."),
+    ),
+)
+GLITCH_FEATURES = Table(
+    BRANCH,
+    "glitch_features",
+    "One row per glitch: its four views, pooled to squares of 10 pixels; a view it lacks is taken from its others.",
+    (
+        _ID,
+        Column("label", StringType(), "Its class, of 22.", check=_one_of("label", CLASSES)),
+        _SAMPLE_TYPE,
+        *(
+            Column(
+                COLUMNS[view_s],
+                ArrayType(FloatType(), containsNull=False),
+                f"The view of {view_s} s: means of 14 by 17 squares, row by row from 2,048 Hz down.",
+            )
+            for view_s in VIEWS_S
+        ),
+    ),
+)
+CHIRP_SVC_TUNING = Table(
+    BRANCH,
+    "chirp_svc_tuning",
+    "One row per setting of the chirp classifier that was tried: its figures by cross-validation on training rows.",
+    (
+        Column("trial", LongType(), "Number of the trial."),
+        Column("views_s", StringType(), "Views side by side, seconds, joined by commas."),
+        Column("reg_param", DoubleType(), "LinearSVC's regParam."),
+        Column("max_iter", LongType(), "LinearSVC's maxIter."),
+        Column("weighted", BooleanType(), "Whether each class weighs the same as a whole."),
+        Column("standardization", BooleanType(), "LinearSVC's standardization."),
+        Column("folds", LongType(), "Folds of the cross-validation; 0 where too few chirps are there for any."),
+        Column("roc_auc", DoubleType(), "Mean area under the ROC curve over folds.", nullable=True),
+        Column("recall", DoubleType(), "Mean recall of chirps at 1 % false positives over folds.", nullable=True),
+        Column("recall_at_0", DoubleType(), "Mean recall at margin 0.", nullable=True),
+        Column("chosen", BooleanType(), "The trial that chirp_svc is fitted with."),
+    ),
+)
+CHIRP_PREDICTIONS = Table(
+    BRANCH,
+    "chirp_predictions",
+    "One row per glitch and model: how much it looks like a chirp to a model that was fitted on the training rows.",
+    (
+        _ID,
+        Column("label", StringType(), "Its class, of 22."),
+        _SAMPLE_TYPE,
+        Column("model", StringType(), "chirp_svc, or rbf_svm."),
+        Column("margin", DoubleType(), "Distance from the model's plane, in its own units; higher is more of a chirp."),
+        Column("threshold", DoubleType(), "Chosen on validation rows for 1 % false positives."),
+        Column("is_chirp", BooleanType(), "Whether the margin is above the threshold."),
+    ),
+)
+TABLES = (
+    SPECTROGRAMS,
+    QUARANTINED_SPECTROGRAMS,
+    GLITCH_METADATA,
+    QUARANTINED_METADATA,
+    GLITCH_FEATURES,
+    CHIRP_SVC_TUNING,
+    CHIRP_PREDICTIONS,
+)

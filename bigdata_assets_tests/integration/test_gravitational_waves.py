@@ -1,0 +1,234 @@
+"""The gravitational-waves branch on real Spark: the table, what is refused, models and what they say of chirps."""
+
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import h5py
+import numpy as np
+import psutil
+import pytest
+from deltalake import DeltaTable
+
+from bigdata_assets.gravitational_waves.logic import svc, training_set
+from bigdata_assets.gravitational_waves.logic.training_set import CLASSES, VIEWS_S
+from bigdata_assets_tests.conftest import Engines
+from bigdata_assets_tests.integration.conftest import REAL_DATA, Project
+
+pytestmark = pytest.mark.integration
+
+BRANCH = "gravitational_waves"
+TABLE_ASSETS = ("spectrograms", "quarantined_spectrograms")
+CHIRP_ASSETS = ("glitch_features", "chirp_svc_tuning", "chirp_svc", "rbf_svm", "chirp_predictions", "chirp_svc_report")
+
+
+def keys(*names: str) -> list[dg.AssetKey]:
+    return [dg.AssetKey([BRANCH, name]) for name in names]
+
+
+def run(project: Project, names: tuple[str, ...], *partitions: str, **options: Any) -> Any:
+    return project.execute(keys(*names), partitions, **options)
+
+
+def all_classes(project: Project) -> Any:
+    return run(project, TABLE_ASSETS, CLASSES[0], CLASSES[-1])
+
+
+def checks(result: Any) -> dict[str, bool]:
+    return {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
+
+
+def table(project: Project, name: str) -> DeltaTable:
+    return DeltaTable(f"{project.settings.storage}/{BRANCH}/{name}")
+
+
+def images_in(path: Path) -> int:
+    with h5py.File(path) as file:
+        return sum(len(glitch) for label in file.values() for group in label.values() for glitch in group.values())
+
+
+@pytest.fixture(scope="session")
+def sampled(_engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with all classes of the sample."""
+    _engines.ensure_up()
+    project = Project(tmp_path_factory.mktemp("sampled"), _engines.settings)
+    all_classes(project)
+    return project
+
+
+@pytest.fixture
+def with_file(empty_project: Project, tmp_path: Path) -> Project:
+    """A project whose sources are a folder for one's own training set, still empty."""
+    (tmp_path / "own" / BRANCH).mkdir(parents=True)
+    return Project(tmp_path / "with file", empty_project.settings, str(tmp_path / "own"))
+
+
+def own_file(project: Project) -> Path:
+    return Path(project.settings.sources) / BRANCH / training_set.FILE
+
+
+def test_every_dataset_of_the_sample_is_a_row_or_is_refused(sampled: Project) -> None:
+    path = next(Path(sampled.defs.resources["sources"].cache).rglob(training_set.FILE))
+    kept, refused = (table(sampled, name).to_pyarrow_table() for name in TABLE_ASSETS)
+    assert kept.num_rows + refused.num_rows == images_in(path)
+    assert sorted(reason[:12] for reason in refused["reason"].to_pylist()) == ["3 pixels are", "float32 (1, "]
+    some = kept.slice(0, 1).to_pylist()[0]
+    with h5py.File(path) as file:
+        pixels = file[some["label"]][some["sample_type"]][some["id"]][f"{some['view_s']}.png"][()]
+    np.testing.assert_array_equal(np.float32(some["pixels"]), pixels.ravel())
+
+
+def test_a_class_that_is_run_again_replaces_exactly_itself(sampled: Project, empty_project: Project) -> None:
+    for name in TABLE_ASSETS:
+        shutil.copytree(
+            f"{sampled.settings.storage}/{BRANCH}/{name}", f"{empty_project.settings.storage}/{BRANCH}/{name}"
+        )
+    before = table(empty_project, "spectrograms")
+    files = {label: files_of(before, label) for label in CLASSES}
+    rows = before.to_pyarrow_table().sort_by([("id", "ascending"), ("view_s", "ascending")])
+    run(empty_project, TABLE_ASSETS, "Chirp")
+    after = table(empty_project, "spectrograms")
+    assert {label for label in CLASSES if files_of(after, label) != files[label]} == {"Chirp"}
+    assert after.to_pyarrow_table().sort_by([("id", "ascending"), ("view_s", "ascending")]) == rows
+
+
+def files_of(stored: DeltaTable, label: str) -> set[str]:
+    return set(stored.file_uris([("label", "=", label)]))
+
+
+def test_all_classes_are_one_run_that_tells_rows_by_class(sampled: Project, empty_project: Project) -> None:
+    result = all_classes(empty_project)
+    counts = {
+        event.partition: event.metadata["dagster/row_count"].value
+        for event in result.asset_materializations_for_node(f"{BRANCH}__spectrograms")
+        if event.asset_key.path[-1] == "spectrograms"
+    }
+    assert set(counts) == set(CLASSES)
+    assert counts["Chirp"] == 15 * 4
+    assert counts["Helix"] == 0
+    assert sum(counts.values()) == table(sampled, "spectrograms").to_pyarrow_table(columns=["id"]).num_rows
+    assert checks(result) == {
+        "schema": True,
+        "a_glitch_is_in_one_split": True,
+        "labels_are_known": True,
+        # One of 40 pictures of No_Glitch and of 20 of Whistle: above a warning's share, on purpose.
+        "share_quarantined_spectrograms": False,
+    }
+
+
+def test_chirps_of_the_sample_are_found(sampled: Project) -> None:
+    result = run(sampled, ("glitch_metadata", "quarantined_metadata", "spectrogram_gallery", *CHIRP_ASSETS))
+    assert all(checks(result).values())
+    predicted = sampled.table("chirp_predictions", branch=BRANCH)
+    assert set(predicted["model"]) == {"chirp_svc", "rbf_svm"}
+    truth = sampled.table("glitch_metadata", branch=BRANCH).set_index("gravityspy_id")
+    assert (predicted["label"] == truth["label"].reindex(predicted["id"]).to_numpy()).all()
+    report = reported(sampled)
+    assert report["numbers"]["ROC AUC, cross-validated"] > 0.98
+    assert report["numbers"]["recall at 1 % false positives, cross-validated"] >= 0.9
+    by_model = {(e["model"], e["split"], e["metric"]): e for e in report["evaluations"]}
+    ours = by_model["chirp_svc", "cross-validation", "roc_auc"]
+    assert ours["value"] > ours["baseline_value"]
+
+
+def reported(project: Project) -> Any:
+    from bigdata_assets.io_managers.report import ReportIOManager
+
+    manager = ReportIOManager(storage=project.settings.storage, url="")
+    (key,) = keys("chirp_svc_report")
+    return manager.load_input(dg.build_input_context(asset_key=key))[-1]
+
+
+def test_the_pipeline_that_is_stored_is_the_one_that_scored(sampled: Project, spark: Any) -> None:
+    from bigdata_assets.io_managers.spark_model import SparkModelIOManager
+
+    if not (Path(sampled.settings.storage) / BRANCH / "chirp_svc").exists():
+        run(sampled, CHIRP_ASSETS)
+    (key,) = keys("chirp_svc")
+    stored = SparkModelIOManager(storage=sampled.settings.storage).load_input(dg.build_input_context(asset_key=key))
+    settings = svc.from_parameters(stored.card["parameters"])
+    glitches = spark.read.format("delta").load(f"{sampled.settings.storage}/{BRANCH}/glitch_features")
+    again = svc.margins(stored.load(), svc.vectors(glitches, settings)).toPandas().set_index("id")["margin"]
+    kept = sampled.table("chirp_predictions", branch=BRANCH).query("model == 'chirp_svc'").set_index("id")["margin"]
+    np.testing.assert_allclose(again.reindex(kept.index), kept, rtol=1e-9)
+
+
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no folder with the official files at {REAL_DATA}")
+def test_real_chirps_are_found_by_cross_validation(empty_project: Project) -> None:
+    """Three chirps among 186 glitches: AUC, recall at 1 % false positives, and what the classic setting finds."""
+    project = Project(empty_project.settings.dagster_home.parent / "real", empty_project.settings, str(REAL_DATA))
+    found = all_classes(project)
+    assert table(project, "spectrograms").to_pyarrow_table(columns=["id"]).num_rows == 686
+    assert all(checks(found).values())
+    assert all(checks(run(project, ("glitch_metadata", "quarantined_metadata", *CHIRP_ASSETS))).values())
+    (trial,) = table(project, "chirp_svc_tuning").to_pyarrow_table().to_pylist()
+    assert (trial["folds"], trial["chosen"]) == (0, True), "one chirp is in the training rows: nothing can be tuned"
+    numbers = reported(project)["numbers"]
+    assert numbers["ROC AUC, cross-validated"] >= 0.98
+    assert numbers["recall at 1 % false positives, cross-validated"] >= 2 / 3
+    assert numbers["recall of the classic setting at margin 0, test"] == 0
+
+
+def test_a_broken_file_is_named_and_an_odd_one_is_read_as_far_as_it_goes(with_file: Project) -> None:
+    image = np.zeros((1, 140, 170), np.float32)
+    path = own_file(with_file)
+    with h5py.File(path, "w") as out:
+        out["Chirp/train/aaaaaaaaaa/1.0.png"] = image
+        out["Chirp/train/bbbbbbbbbb/1.0.png"] = image.astype(np.int16)
+        out["Dragon/train/cccccccccc/1.0.png"] = image
+        out["Blip/train/aaaaaaaaaa/1.0.png"] = image
+    result = all_classes(with_file)
+    assert table(with_file, "spectrograms").to_pyarrow_table()["id"].to_pylist() == ["aaaaaaaaaa"] * 2
+    assert "int16" in table(with_file, "quarantined_spectrograms").to_pyarrow_table()["reason"].to_pylist()[0]
+    found = checks(result)
+    assert not found["labels_are_known"]
+    assert not found["a_glitch_is_in_one_split"], "a glitch in two classes could be learnt and scored"
+
+    path.write_bytes(path.read_bytes()[:-5_000])
+    with pytest.raises(training_set.TrainingSetError, match="download it again"):
+        run(with_file, TABLE_ASSETS, "Chirp")
+    assert table(with_file, "spectrograms").to_pyarrow_table().num_rows == 2, "what was stored stays"
+
+
+def test_two_gigabytes_are_converted_in_bounded_memory(with_file: Project, engines: Engines) -> None:
+    n_glitches = 5_500
+    rng = np.random.default_rng(0)
+    image = np.repeat(rng.random((1, 140, 17), np.float32), 10, axis=2)
+    with h5py.File(own_file(with_file), "w") as out:
+        for number in range(n_glitches):
+            group = out.create_group(f"{CLASSES[number % 22]}/train/{number:010}")
+            for view_s in VIEWS_S:
+                group[f"{view_s}.png"] = image
+    assert own_file(with_file).stat().st_size > 2e9
+    with WorkersMemory(engines) as memory:
+        all_classes(with_file)
+    stored = table(with_file, "spectrograms")
+    assert sum(action["num_records"] for action in stored.get_add_actions(flatten=True).to_pylist()) == 4 * n_glitches
+    assert 0 < memory.peak_bytes < 1e9
+
+
+class WorkersMemory:
+    """Watches Spark's Python workers for the largest resident set."""
+
+    def __init__(self, engines: Engines) -> None:
+        self.peak_bytes, self._ended = 0, threading.Event()
+        self._server = psutil.Process(engines.pid("spark-connect"))
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "WorkersMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.2):
+            for process in self._server.children(recursive=True):
+                try:
+                    self.peak_bytes = max(self.peak_bytes, process.memory_info().rss)
+                except psutil.NoSuchProcess:
+                    continue
