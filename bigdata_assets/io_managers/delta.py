@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, SparkSession, functions
-from pyspark.sql.types import StructType
+from pyspark.sql.types import ArrayType, StructType
 from upath import UPath
 
 from bigdata_assets.resources.spark import SparkResource
@@ -453,23 +453,29 @@ def _by_partition(table: Table, rows: pa.Table) -> tuple[Counter[str], dict[str,
 
 def _preview(table: Table, rows: pa.Table) -> dg.TableMetadataValue:
     """The first rows of a write as a table in the UI, cells cut to a readable length."""
-    records = [dg.TableRecord({name: _cell(row[name]) for name in table.column_names}) for row in rows.to_pylist()]
-    schema = dg.TableSchema([dg.TableColumn(c.name, c.type.simpleString()) for c in table.columns])
+    names = _previewed(table)
+    records = [dg.TableRecord({name: _cell(row[name]) for name in names}) for row in rows.select(names).to_pylist()]
+    schema = dg.TableSchema([dg.TableColumn(c.name, c.type.simpleString()) for c in table.columns if c.name in names])
     return dg.MetadataValue.table(records=records, schema=schema)
+
+
+def _previewed(table: Table) -> list[str]:
+    """The columns that a preview shows. Not arrays: a cell of 23,800 pixels says nothing and takes long to read."""
+    return [column.name for column in table.columns if not isinstance(column.type, ArrayType)]
 
 
 def _first_rows(table: Table, stored: Any, keys: Sequence[str] | None) -> pa.Table:
     wanted = None if keys is None else ds.field(str(table.partition_column)).isin(list(keys))
-    return first_rows(stored, PREVIEW_ROWS, wanted)
+    return first_rows(stored, PREVIEW_ROWS, wanted, _previewed(table))
 
 
-def first_rows(stored: Any, limit: int, wanted: Any = None) -> pa.Table:
+def first_rows(stored: Any, limit: int, wanted: Any = None, columns: Sequence[str] | None = None) -> pa.Table:
     """The first rows of a table (a `deltalake.DeltaTable`) that `wanted`, an Arrow expression, lets through.
 
     Without threads and reading ahead: what a scan that is cut short has still under way aborts the process at its exit.
     """
     scanner = stored.to_pyarrow_dataset().scanner(
-        filter=wanted, use_threads=False, fragment_readahead=0, batch_readahead=0
+        columns=columns, filter=wanted, use_threads=False, fragment_readahead=0, batch_readahead=0
     )
     return scanner.head(limit)
 

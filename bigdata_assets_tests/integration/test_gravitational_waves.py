@@ -9,6 +9,8 @@ import dagster as dg
 import h5py
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
 
@@ -22,6 +24,13 @@ pytestmark = pytest.mark.integration
 BRANCH = "gravitational_waves"
 TABLE_ASSETS = ("spectrograms", "quarantined_spectrograms")
 CHIRP_ASSETS = ("glitch_features", "chirp_svc_tuning", "chirp_svc", "rbf_svm", "chirp_predictions", "chirp_svc_report")
+FEWER_FITS = {
+    "ops": {
+        f"{BRANCH}__chirp_svc_tuning": {"config": {"views_s": ["0.5,1.0"], "reg_param": [0.001, 0.01]}},
+        f"{BRANCH}__chirp_svc_report": {"config": {"repeats": 1}},
+    }
+}
+"""A fit of Spark's takes 3 s; the browser test makes all that are made by default."""
 
 
 def keys(*names: str) -> list[dg.AssetKey]:
@@ -32,8 +41,8 @@ def run(project: Project, names: tuple[str, ...], *partitions: str, **options: A
     return project.execute(keys(*names), partitions, **options)
 
 
-def all_classes(project: Project) -> Any:
-    return run(project, TABLE_ASSETS, CLASSES[0], CLASSES[-1])
+def all_classes(project: Project, **options: Any) -> Any:
+    return run(project, TABLE_ASSETS, CLASSES[0], CLASSES[-1], **options)
 
 
 def checks(result: Any) -> dict[str, bool]:
@@ -95,14 +104,15 @@ def test_a_class_that_is_run_again_replaces_exactly_itself(sampled: Project, emp
 
 
 def files_of(stored: DeltaTable, label: str) -> set[str]:
-    return set(stored.file_uris([("label", "=", label)]))
+    files = pa.table(stored.get_add_actions(flatten=True))
+    return set(files.filter(pc.equal(files["partition.label"], label))["path"].to_pylist())
 
 
 def test_all_classes_are_one_run_that_tells_rows_by_class(sampled: Project, empty_project: Project) -> None:
     result = all_classes(empty_project)
     counts = {
         event.partition: event.metadata["dagster/row_count"].value
-        for event in result.asset_materializations_for_node(f"{BRANCH}__spectrograms")
+        for event in result.asset_materializations_for_node("spectrograms")
         if event.asset_key.path[-1] == "spectrograms"
     }
     assert set(counts) == set(CLASSES)
@@ -119,18 +129,22 @@ def test_all_classes_are_one_run_that_tells_rows_by_class(sampled: Project, empt
 
 
 def test_chirps_of_the_sample_are_found(sampled: Project) -> None:
-    result = run(sampled, ("glitch_metadata", "quarantined_metadata", "spectrogram_gallery", *CHIRP_ASSETS))
+    others = ("glitch_metadata", "quarantined_metadata", "spectrogram_gallery")
+    result = run(sampled, (*others, *CHIRP_ASSETS), config=FEWER_FITS)
     assert all(checks(result).values())
     predicted = sampled.table("chirp_predictions", branch=BRANCH)
     assert set(predicted["model"]) == {"chirp_svc", "rbf_svm"}
     truth = sampled.table("glitch_metadata", branch=BRANCH).set_index("gravityspy_id")
     assert (predicted["label"] == truth["label"].reindex(predicted["id"]).to_numpy()).all()
     report = reported(sampled)
-    assert report["numbers"]["ROC AUC, cross-validated"] > 0.98
-    assert report["numbers"]["recall at 1 % false positives, cross-validated"] >= 0.9
-    by_model = {(e["model"], e["split"], e["metric"]): e for e in report["evaluations"]}
-    ours = by_model["chirp_svc", "cross-validation", "roc_auc"]
-    assert ours["value"] > ours["baseline_value"]
+    crossed = {
+        (found["model"], found["metric"]): found
+        for found in report["evaluations"]
+        if found["split"] == "cross-validation"
+    }
+    assert crossed["rbf_svm", "recall"]["value"] >= 0.9
+    ours = crossed["chirp_svc", "roc_auc"]
+    assert ours["value"] > max(0.9, ours["baseline_value"] + 0.2)
 
 
 def reported(project: Project) -> Any:
@@ -145,7 +159,7 @@ def test_the_pipeline_that_is_stored_is_the_one_that_scored(sampled: Project, sp
     from bigdata_assets.io_managers.spark_model import SparkModelIOManager
 
     if not (Path(sampled.settings.storage) / BRANCH / "chirp_svc").exists():
-        run(sampled, CHIRP_ASSETS)
+        run(sampled, CHIRP_ASSETS, config=FEWER_FITS)
     (key,) = keys("chirp_svc")
     stored = SparkModelIOManager(storage=sampled.settings.storage).load_input(dg.build_input_context(asset_key=key))
     settings = svc.from_parameters(stored.card["parameters"])
@@ -157,18 +171,18 @@ def test_the_pipeline_that_is_stored_is_the_one_that_scored(sampled: Project, sp
 
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no folder with the official files at {REAL_DATA}")
 def test_real_chirps_are_found_by_cross_validation(empty_project: Project) -> None:
-    """Three chirps among 186 glitches: AUC, recall at 1 % false positives, and what the classic setting finds."""
+    """Three chirps among 186 glitches: AUC, and recall at 1 % false positives."""
     project = Project(empty_project.settings.dagster_home.parent / "real", empty_project.settings, str(REAL_DATA))
     found = all_classes(project)
     assert table(project, "spectrograms").to_pyarrow_table(columns=["id"]).num_rows == 686
     assert all(checks(found).values())
-    assert all(checks(run(project, ("glitch_metadata", "quarantined_metadata", *CHIRP_ASSETS))).values())
+    result = run(project, ("glitch_metadata", "quarantined_metadata", *CHIRP_ASSETS), config=FEWER_FITS)
+    assert all(checks(result).values())
     (trial,) = table(project, "chirp_svc_tuning").to_pyarrow_table().to_pylist()
     assert (trial["folds"], trial["chosen"]) == (0, True), "one chirp is in the training rows: nothing can be tuned"
     numbers = reported(project)["numbers"]
     assert numbers["ROC AUC, cross-validated"] >= 0.98
     assert numbers["recall at 1 % false positives, cross-validated"] >= 2 / 3
-    assert numbers["recall of the classic setting at margin 0, test"] == 0
 
 
 def test_a_broken_file_is_named_and_an_odd_one_is_read_as_far_as_it_goes(with_file: Project) -> None:
@@ -179,7 +193,8 @@ def test_a_broken_file_is_named_and_an_odd_one_is_read_as_far_as_it_goes(with_fi
         out["Chirp/train/bbbbbbbbbb/1.0.png"] = image.astype(np.int16)
         out["Dragon/train/cccccccccc/1.0.png"] = image
         out["Blip/train/aaaaaaaaaa/1.0.png"] = image
-    result = all_classes(with_file)
+    result = all_classes(with_file, raise_on_error=False)
+    assert not result.success, "the check that blocks"
     assert table(with_file, "spectrograms").to_pyarrow_table()["id"].to_pylist() == ["aaaaaaaaaa"] * 2
     assert "int16" in table(with_file, "quarantined_spectrograms").to_pyarrow_table()["reason"].to_pylist()[0]
     found = checks(result)
@@ -204,8 +219,8 @@ def test_two_gigabytes_are_converted_in_bounded_memory(with_file: Project, engin
     assert own_file(with_file).stat().st_size > 2e9
     with WorkersMemory(engines) as memory:
         all_classes(with_file)
-    stored = table(with_file, "spectrograms")
-    assert sum(action["num_records"] for action in stored.get_add_actions(flatten=True).to_pylist()) == 4 * n_glitches
+    files = pa.table(table(with_file, "spectrograms").get_add_actions(flatten=True))
+    assert pc.sum(files["num_records"]).as_py() == 4 * n_glitches
     assert 0 < memory.peak_bytes < 1e9
 
 

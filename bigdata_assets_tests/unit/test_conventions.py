@@ -16,6 +16,8 @@ HEAVY = (
     "tensorflow",
     "keras",
     "gwpy",
+    "h5py",
+    "pycbc",
     "kafka",
     "cassandra",
     "sklearn",
@@ -65,6 +67,8 @@ def test_spark_workers_need_no_dagster():
         "import sys\n"
         "import bigdata_assets.malicious_urls.logic.reading, bigdata_assets.malicious_urls.logic.scoring\n"
         "import bigdata_assets.malicious_urls.logic.classifier, bigdata_assets.crimes.logic.exports\n"
+        "import bigdata_assets.gravitational_waves.logic.training_set\n"
+        "import bigdata_assets.gravitational_waves.logic.features\n"
         "print('dagster' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -60,7 +60,8 @@ def report(
         seed: of its folds.
     """
     rows = rbf.with_pixels(glitches.toPandas())
-    predicted = pd.concat([predicted, predictions({CLASSIC: classic(spectrograms), BASELINE: _brightness(rows)})])
+    as_often_done = classic(spectrograms)
+    predicted = pd.concat([predicted, predictions({CLASSIC: as_often_done, BASELINE: _brightness(rows)})])
     test = predicted[predicted["sample_type"] == "test"]
     if (test["label"] == SIGNAL).all() or not (test["label"] == SIGNAL).any():
         raise ValueError(f"the test rows are all a {SIGNAL}, or none is: there is nothing to report")
@@ -80,9 +81,7 @@ def report(
             "recall at 1 % false positives, cross-validated": ours["recall"],
             "ROC AUC, test": float(on_test.set_index("model")["roc_auc"]["chirp_svc"]),
             "recall, test": float(on_test.set_index("model")["recall"]["chirp_svc"]),
-            "recall of the classic setting at margin 0, test": float(
-                on_test.set_index("model")["recall_at_0"][CLASSIC]
-            ),
+            **_found_at_0("the classic setting", as_often_done),
         },
         tables={
             f"Cross-validation, {repeats} repeats: means, and 5th and 95th percentile over repeats": crossed,
@@ -109,6 +108,17 @@ def _crossed(
     return pd.DataFrame([{"model": model} | svc.fold_figures(found) for model, found in scored.items()])
 
 
+def _found_at_0(what: str, scored: pd.DataFrame) -> dict[str, float]:
+    """Share of the chirps it was not fitted on that a model calls chirps by itself; nothing where there are none.
+
+    The classic setting only sees glitches that have its view, and of few chirps none may be left.
+    """
+    chirps = scored[(scored["label"] == SIGNAL) & (scored["sample_type"] != "train")]
+    return (
+        {f"recall of {what} at margin 0, not trained on": float(np.mean(chirps["margin"] > 0))} if len(chirps) else {}
+    )
+
+
 def _brightness(rows: pd.DataFrame) -> pd.DataFrame:
     margin = [float(pixels.mean()) for pixels in rows["pixels"]]
     return rows[["id", "label", "sample_type"]].assign(margin=margin)
@@ -119,9 +129,8 @@ def _split_figures(rows: pd.DataFrame) -> dict[str, float]:
     hits = int((truth & called).sum())
     return {
         "roc_auc": detection.roc_auc(rows["margin"], truth),
-        "recall": hits / max(int(truth.sum()), 1),
+        "recall": hits / int(truth.sum()) if truth.any() else float("nan"),
         "precision": hits / max(int(called.sum()), 1),
-        "recall_at_0": float(np.mean(rows["margin"][truth] > 0)),
         "false_positives": int((called & ~truth).sum()),
         "chirps": int(truth.sum()),
         "others": int((~truth).sum()),
@@ -135,7 +144,8 @@ def _evaluations(crossed: pd.DataFrame, on_test: pd.DataFrame) -> list[Evaluatio
         for model in by_model.index.drop(BASELINE):
             for metric in ("roc_auc", "recall"):
                 value, base = (float(by_model[metric][name]) for name in (model, BASELINE))
-                found.append(Evaluation(model, split, metric, value, BASELINE, base))
+                if np.isfinite(value):  # the classic setting may have no chirp to be scored on
+                    found.append(Evaluation(model, split, metric, value, BASELINE, base))
     return found
 
 

@@ -6,6 +6,7 @@ by PyCBC). Glitches are the simplest signals that look as their class does in a 
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,22 @@ HEARD_HZ = 20.0
 
 
 @cache
+def _pycbc() -> Any:
+    """PyCBC. What it adds to numpy's table of types is taken away again: skops cannot be imported after it."""
+    before = dict(np.sctypeDict)
+    import pycbc.psd
+    import pycbc.waveform
+
+    for name in np.sctypeDict.keys() - before.keys():
+        del np.sctypeDict[name]
+    return pycbc
+
+
+@cache
 def psd(n_samples: int, rate_hz: float) -> Signal:
     """One-sided power spectral density (1/Hz) at the frequencies of an n-sample real FFT, 0 below LOW_HZ."""
-    from pycbc.psd import aLIGOZeroDetHighPower
-
-    return np.asarray(aLIGOZeroDetHighPower(n_samples // 2 + 1, rate_hz / n_samples, LOW_HZ).numpy())
+    density = _pycbc().psd.aLIGOZeroDetHighPower(n_samples // 2 + 1, rate_hz / n_samples, LOW_HZ)
+    return np.asarray(density.numpy())
 
 
 def noise(rng: np.random.Generator, n_samples: int, rate_hz: float) -> Signal:
@@ -42,10 +54,8 @@ def optimal_snr(signal: Signal, rate_hz: float) -> float:
 
 def chirp(rng: np.random.Generator, n_samples: int, rate_hz: float, at_s: float) -> Signal:
     """A binary black hole's plus polarisation, masses as those of the first detections, merging at `at_s`."""
-    from pycbc.waveform import get_td_waveform
-
     masses = rng.uniform(18, 45, size=2)
-    plus, _ = get_td_waveform(
+    plus, _ = _pycbc().waveform.get_td_waveform(
         approximant="IMRPhenomD",
         mass1=max(masses),
         mass2=min(masses),

@@ -185,15 +185,16 @@ def tune(spark: "SparkSession", glitches: "DataFrame", grid: Sequence[SvcSetting
 
     With fewer than two chirps nothing can be tried: the one row is then the settings' defaults.
     """
+    measures = ("recall", "roc_auc", "recall_at_0")
     n_signals = glitches.where(f"label = '{SIGNAL}'").count()
     if n_signals < 2:
-        nothing = dict.fromkeys(("roc_auc", "recall", "recall_at_0"))
+        nothing = dict.fromkeys(measures)
         return pd.DataFrame([parameters(SvcSettings()) | nothing | {"trial": 0, "folds": 0, "chosen": True}])
     trials = []
     for settings in tqdm(grid, unit="trial", disable=None):
         figures = fold_figures(cross_validated(spark, vectors(glitches, settings), settings, 1, seed))
-        trials.append(parameters(settings) | {name: figures[name] for name in ("roc_auc", "recall", "recall_at_0")})
-    best = max(range(len(trials)), key=lambda number: (trials[number]["recall"], trials[number]["roc_auc"]))
+        trials.append(parameters(settings) | {name: figures[name] for name in measures})
+    best = max(range(len(trials)), key=lambda number: [trials[number][measure] for measure in measures])
     return pd.DataFrame(trials).assign(
         trial=range(len(trials)),
         folds=min(MAX_FOLDS, n_signals),

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -49,3 +52,8 @@ def test_what_is_put_in_has_the_snr_that_is_said(label):
     alone, _ = signals.simulated(np.random.default_rng(7), "No_Glitch", N_SAMPLES, RATE_HZ, 8.0)
     assert signals.optimal_snr(strain - alone, RATE_HZ) == pytest.approx(snr)
     assert snr >= 10
+
+
+def test_models_can_be_kept_after_pycbc_was_imported():
+    code = "from bigdata_assets.gravitational_waves.logic import signals\nsignals.psd(4096, 1024.0)\nimport skops.io"
+    subprocess.run([sys.executable, "-c", code], check=True)
