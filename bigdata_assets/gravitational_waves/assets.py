@@ -37,7 +37,7 @@ class TuningConfig(dg.Config):
     """The settings that are tried, each with each."""
 
     views_s: list[str] = Field(["0.5,1.0", "0.5,1.0,2.0,4.0"], description="Views side by side, seconds.")
-    reg_param: list[float] = Field([0.001, 0.01], description="LinearSVC's regParam.")
+    reg_param: list[float] = Field([0.001], description="LinearSVC's regParam.")
     max_iter: list[int] = Field([20], description="LinearSVC's maxIter.")
     weighted: list[bool] = Field([True], description="Whether each class weighs the same as a whole.")
     seed: int = Field(0, description="Of the folds.")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from bigdata_assets.gravitational_waves.logic import metadata, qscans, signals
 from bigdata_assets.gravitational_waves.logic.training_set import FILE, VIEWS_S
@@ -32,16 +33,15 @@ def write_sample(folder: Path, seed: int = 5, glitches: Mapping[str, int] = GLIT
     rng, names = np.random.default_rng(seed), random.Random(seed)
     rows: list[dict[str, str | float | int]] = []
     with h5py.File(folder / FILE, "w") as file:
-        for label, count in glitches.items():
-            for number in range(count):
-                sample_type = SAMPLE_TYPES[number % len(SAMPLE_TYPES)]
-                name = "".join(names.choices(string.ascii_letters + string.digits, k=10))
-                views, snr = simulated_views(rng, label)
-                group = file.create_group(f"{label}/{sample_type}/{name}")
-                for view_s, image in zip(VIEWS_S, views, strict=True):
-                    group.create_dataset(f"{view_s}.png", data=image[None], compression="gzip", shuffle=True)
-                # The shortest view keeps its row in the metadata's url1 to url4.
-                rows.append(_metadata(name, label, sample_type, snr, GPS_START + 64.0 * len(rows)))
+        labels = [(label, number) for label, count in glitches.items() for number in range(count)]
+        for label, number in tqdm(labels, "simulating glitches", unit="glitch", disable=None):
+            sample_type = SAMPLE_TYPES[number % len(SAMPLE_TYPES)]
+            name = "".join(names.choices(string.ascii_letters + string.digits, k=10))
+            views, snr = simulated_views(rng, label)
+            group = file.create_group(f"{label}/{sample_type}/{name}")
+            for view_s, image in zip(VIEWS_S, views, strict=True):
+                group.create_dataset(f"{view_s}.png", data=image[None], compression="gzip", shuffle=True)
+            rows.append(_metadata(name, label, sample_type, snr, GPS_START + 64.0 * len(rows)))
         _spoil(file)
     with (folder / metadata.FILE).open("w", newline="", encoding="utf-8") as out:
         writer = csv.DictWriter(out, metadata.COLUMNS)

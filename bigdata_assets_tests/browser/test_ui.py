@@ -126,7 +126,7 @@ def ui(spark_server: Settings, trained_folder: Path, webhook: Webhook) -> Iterat
     run = project.cli("run", output=log)
     ui = Ui(project)
     try:
-        wait_for(lambda: ui.answers() or run.poll() is not None, 900, "the UI answers")
+        wait_for(lambda: ui.answers() or run.poll() is not None, 1_500, "the UI answers")
         assert run.poll() is None, Path(log.name).read_text()
         wait_for(lambda: "Dagster UI:" in Path(log.name).read_text(), 120, "the address is printed")
         yield ui

@@ -59,6 +59,7 @@ def report(
         repeats: of the cross-validation.
         seed: of its folds.
     """
+    version = predicted.attrs.get("delta_version", -1)
     rows = rbf.with_pixels(glitches.toPandas())
     as_often_done = classic(spectrograms)
     predicted = pd.concat([predicted, predictions({CLASSIC: as_often_done, BASELINE: _brightness(rows)})])
@@ -89,6 +90,7 @@ def report(
         },
         figures=_figures(test),
         evaluations=tuple(_evaluations(crossed, on_test)),
+        provenance={"inputs": {"gravitational_waves/chirp_predictions": version}},
     )
 
 

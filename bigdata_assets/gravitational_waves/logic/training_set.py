@@ -105,22 +105,22 @@ def unknown_labels(path: str | Path) -> dict[str, int]:
     """Groups of the file that are none of the 22 classes, with their glitches; no partition holds these."""
     with open_file(path) as file:
         return {
-            label: sum(len(group) for group in file[label].values() if hasattr(group, "values"))
+            label: sum(len(group) for group in file[label].values() if _is_group(group))
             for label in file
-            if label not in CLASSES and hasattr(file[label], "values")
+            if label not in CLASSES and _is_group(file[label])
         }
 
 
 def plan(path: str | Path, labels: Sequence[str], task_glitches: int = TASK_GLITCHES) -> list[GlitchRange]:
     """The ranges of glitches that tasks read, of these labels; a label that the file lacks has none."""
     with open_file(path) as file:
-        sizes = {
-            (label, sample_type): len(file[label][sample_type])
-            for label in labels
-            if label in file and hasattr(file[label], "values")
-            for sample_type in file[label]
-            if hasattr(file[label][sample_type], "values")
-        }
+        sizes = {}
+        for label in labels:
+            if label in file and not _is_group(file[label]):
+                sizes[label, ""] = 1
+            elif label in file:
+                for sample_type, group in file[label].items():
+                    sizes[label, sample_type] = len(group) if _is_group(group) else 1
     return [
         GlitchRange(label, sample_type, first, min(first + task_glitches, size))
         for (label, sample_type), size in sizes.items()
@@ -131,7 +131,10 @@ def plan(path: str | Path, labels: Sequence[str], task_glitches: int = TASK_GLIT
 def read_range(path: str | Path, part: GlitchRange) -> Iterator[pa.RecordBatch]:
     """The images of a range of glitches, columns as in `ROWS`, at most BATCH_IMAGES at a time."""
     with open_file(path) as file:
-        group = file[part.label][part.sample_type]
+        group = file[part.label][part.sample_type] if part.sample_type else file[part.label]
+        if not _is_group(group):
+            yield _batch([{"label": part.label, "path": group.name, "reason": "not a group of glitches"}])
+            return
         pending: list[dict[str, Any]] = []
         for name in sorted(group)[part.first : part.end]:
             pending += _glitch(group, name, part)
@@ -140,6 +143,10 @@ def read_range(path: str | Path, part: GlitchRange) -> Iterator[pa.RecordBatch]:
                 pending = []
         if pending:
             yield _batch(pending)
+
+
+def _is_group(found: Any) -> bool:
+    return hasattr(found, "values")
 
 
 class TrainingSetSource(DataSource):

@@ -89,6 +89,15 @@ def test_what_is_no_spectrogram_has_a_reason_and_costs_nothing_else(file):
     assert len(reasons) == 10
 
 
+def test_a_dataset_in_place_of_a_group_is_refused_too(file):
+    path = file({"Chirp": 1.0, "Blip/train": 2.0, "Blip/test/a/1.0.png": IMAGE})
+    assert {row["path"]: row["reason"] for row in rows(path)} == {
+        "/Chirp": "not a group of glitches",
+        "/Blip/train": "not a group of glitches",
+        "/Blip/test/a/1.0.png": None,
+    }
+
+
 def test_a_damaged_chunk_costs_its_image_alone(tmp_path):
     path = tmp_path / "damaged.h5"
     with h5py.File(path, "w") as out:
