@@ -19,10 +19,13 @@ HEARD_HZ = 20.0
 
 
 @cache
-def _pycbc() -> Any:
+def pycbc() -> Any:
     """PyCBC. What it adds to numpy's table of types is taken away again: skops cannot be imported after it."""
     before = dict(np.sctypeDict)
+    import pycbc.filter
     import pycbc.psd
+    import pycbc.types
+    import pycbc.vetoes
     import pycbc.waveform
 
     for name in np.sctypeDict.keys() - before.keys():
@@ -33,7 +36,7 @@ def _pycbc() -> Any:
 @cache
 def psd(n_samples: int, rate_hz: float) -> Signal:
     """One-sided power spectral density (1/Hz) at the frequencies of an n-sample real FFT, 0 below LOW_HZ."""
-    density = _pycbc().psd.aLIGOZeroDetHighPower(n_samples // 2 + 1, rate_hz / n_samples, LOW_HZ)
+    density = pycbc().psd.aLIGOZeroDetHighPower(n_samples // 2 + 1, rate_hz / n_samples, LOW_HZ)
     return np.asarray(density.numpy())
 
 
@@ -55,7 +58,7 @@ def optimal_snr(signal: Signal, rate_hz: float) -> float:
 def chirp(rng: np.random.Generator, n_samples: int, rate_hz: float, at_s: float) -> Signal:
     """A binary black hole's plus polarisation, masses as those of the first detections, merging at `at_s`."""
     masses = rng.uniform(18, 45, size=2)
-    plus, _ = _pycbc().waveform.get_td_waveform(
+    plus, _ = pycbc().waveform.get_td_waveform(
         approximant="IMRPhenomD",
         mass1=max(masses),
         mass2=min(masses),

@@ -1,0 +1,107 @@
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+from bigdata_assets.gravitational_waves.logic.strain import StrainFileError, find, longest_gapless, read, seconds_of
+from bigdata_assets_tests.integration.conftest import REAL_DATA
+
+RATE_HZ, DURATION_S, START_S = 256, 8, 1_000_000_000
+NAME = f"H-H1_LOSC_4_V2-{START_S}-{DURATION_S}.hdf5"
+REAL = REAL_DATA / "gravitational_waves" / "strain"
+FLAGS = ["DATA", "CBC_CAT1", "CBC_CAT2"]
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A function that writes a GWOSC file, some datasets replaced or (None) left out."""
+
+    def write(**changes):
+        datasets = {
+            "strain/Strain": np.arange(RATE_HZ * DURATION_S) * 1e-21,
+            "meta/Detector": b"H1",
+            "meta/GPSstart": START_S,
+            "meta/Duration": DURATION_S,
+            "quality/simple/DQmask": np.array([7, 7, 3, 1, 0, 7, 7, 7], np.uint32),
+            "quality/simple/DQShortnames": np.array(FLAGS, "S10"),
+        } | {name.replace("__", "/"): value for name, value in changes.items()}
+        with h5py.File(tmp_path / NAME, "w") as out:
+            for name, value in datasets.items():
+                if value is not None:
+                    out[name] = value
+            if "strain/Strain" in out:
+                out["strain/Strain"].attrs["Xspacing"] = 1 / RATE_HZ
+        return tmp_path / NAME
+
+    return write
+
+
+def test_a_file_says_what_it_holds(file):
+    strain = read(file())
+    assert (strain.detector, strain.gps_start_s, strain.rate_hz) == ("H1", START_S, RATE_HZ)
+    assert strain.values[3] == pytest.approx(3e-21, rel=1e-12, abs=0)
+    assert seconds_of("CBC_CAT2", strain).tolist() == [True, True, False, False, False, True, True, True]
+    assert seconds_of("DATA", strain).sum() == 7
+    with pytest.raises(StrainFileError, match="no quality flag CBC_CAT9"):
+        seconds_of("CBC_CAT9", strain)
+
+
+def test_gaps_are_found_and_what_is_around_a_moment(file):
+    values = np.ones(RATE_HZ * DURATION_S)
+    values[: RATE_HZ // 2] = np.nan
+    values[3 * RATE_HZ : 4 * RATE_HZ] = np.nan
+    gaps = read(file(strain__Strain=values)).gaps
+    assert gaps == [(0.0, 0.5), (3.0, 4.0)]
+    assert longest_gapless(gaps, DURATION_S, 2.0) == (0.5, 3.0)
+    assert longest_gapless(gaps, DURATION_S, 6.0) == (4.0, 8.0)
+    assert longest_gapless([], DURATION_S, 6.0) == (0.0, 8.0)
+    with pytest.raises(StrainFileError, match=r"second 3\.5 is in a gap from 3 to 4 s"):
+        longest_gapless(gaps, DURATION_S, 3.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"strain__Strain": None}, "cannot be read as a GWOSC file"),
+        ({"quality__simple__DQmask": None}, "cannot be read as a GWOSC file"),
+        ({"strain__Strain": np.arange(RATE_HZ * DURATION_S)}, "int64"),
+        ({"strain__Strain": np.ones((2, 5))}, "no series of floats"),
+        ({"meta__Duration": 9}, "are not what 9 s at 256 Hz have"),
+        ({"quality__simple__DQmask": np.zeros(3, np.uint32)}, "3 quality words"),
+    ],
+)
+def test_what_is_no_strain_is_named(file, changes, said):
+    with pytest.raises(StrainFileError, match=said) as raised:
+        read(file(**changes))
+    assert NAME in str(raised.value)
+
+
+def test_a_file_that_is_cut_off_or_absent_is_named(file):
+    path = file()
+    path.write_bytes(path.read_bytes()[:4_000])
+    with pytest.raises(StrainFileError, match="truncated"):
+        read(path)
+    path.unlink()
+    with pytest.raises(StrainFileError, match=NAME):
+        read(path)
+
+
+def test_the_file_of_a_moment_is_found_by_its_name(file):
+    path = file()
+    shutil.copy(path, path.with_name(f"L-L1_LOSC_4_V2-{START_S}-{DURATION_S}.hdf5"))
+    shutil.copy(path, path.with_name("notes-1-2.hdf5"))
+    assert find(path.parent, "H1", START_S + 7.9) == path
+    with pytest.raises(StrainFileError, match="no file of V1"):
+        find(path.parent, "V1", START_S + 1)
+    with pytest.raises(StrainFileError, match="covers GPS time 1000000008"):
+        find(path.parent, "H1", START_S + 8)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no folder with the official files at {REAL_DATA}")
+def test_real_files_are_read():
+    for path in REAL.glob("*.hdf5"):
+        strain = read(path)
+        assert (strain.rate_hz, strain.values.size, strain.gaps) == (4_096, 131_072, [])
+        assert find(REAL, strain.detector, strain.gps_start_s + 16) == path
+        assert seconds_of("DATA", strain).all()
