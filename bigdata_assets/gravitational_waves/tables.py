@@ -169,7 +169,11 @@ CHIRP_PREDICTIONS = Table(
         _SAMPLE_TYPE,
         Column("model", StringType(), "chirp_svc, or rbf_svm."),
         Column("margin", DoubleType(), "Distance from the model's plane, in its own units; higher is more of a chirp."),
-        Column("threshold", DoubleType(), "Chosen on validation rows for 1 % false positives."),
+        Column(
+            "threshold",
+            DoubleType(),
+            "Of the margin, from validation rows: 1 % of their others are above it; of fewer than 100, none is.",
+        ),
         Column("is_chirp", BooleanType(), "Whether the margin is above the threshold."),
     ),
 )

@@ -22,7 +22,7 @@ REPORTS = {
 @dg.asset(
     **MODEL_LEDGER.asset("1"),
     ins={name: dg.AssetIn(key) for name, key in REPORTS.items()},
-    automation_condition=REFRESHED_BY_INPUT & ~dg.AutomationCondition.any_deps_missing(),
+    automation_condition=REFRESHED_BY_INPUT,
 )
 def model_ledger(**reports: list[dict[str, Any]]) -> pd.DataFrame:
     """Every evaluation of every stored report, made anew each time."""

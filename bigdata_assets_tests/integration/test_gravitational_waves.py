@@ -46,7 +46,12 @@ def all_classes(project: Project, **options: Any) -> Any:
 
 
 def checks(result: Any) -> dict[str, bool]:
-    return {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
+    """Whether all checks of a name passed."""
+    found: dict[str, bool] = {}
+    for evaluation in result.get_asset_check_evaluations():
+        found[evaluation.check_name] = found.get(evaluation.check_name, True) and evaluation.passed
+    assert found
+    return found
 
 
 def table(project: Project, name: str) -> DeltaTable:

@@ -33,9 +33,14 @@ def predictions(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def classic(spectrograms: "DataFrame") -> pd.DataFrame:
-    """Margins of the classic setting, fitted on training glitches that have the shortest view: as it is often done."""
+def classic(spectrograms: "DataFrame") -> pd.DataFrame | None:
+    """Margins of the classic setting, fitted on training glitches that have the shortest view: as it is often done.
+
+    None where these are not both chirps and others.
+    """
     frame = svc.whole_pictures(spectrograms, svc.CLASSIC)
+    if frame.where("sample_type = 'train'").select("is_signal").distinct().count() < 2:
+        return None
     return svc.margins(svc.fit(frame.where("sample_type = 'train'"), svc.CLASSIC), frame).toPandas()
 
 
@@ -62,11 +67,12 @@ def report(
     version = predicted.attrs.get("delta_version", -1)
     rows = rbf.with_pixels(glitches.toPandas())
     as_often_done = classic(spectrograms)
-    predicted = pd.concat([predicted, predictions({CLASSIC: as_often_done, BASELINE: _brightness(rows)})])
+    others = {BASELINE: _brightness(rows)} | ({} if as_often_done is None else {CLASSIC: as_often_done})
+    predicted = pd.concat([predicted, predictions(others)])
     test = predicted[predicted["sample_type"] == "test"]
     if (test["label"] == SIGNAL).all() or not (test["label"] == SIGNAL).any():
         raise ValueError(f"the test rows are all a {SIGNAL}, or none is: there is nothing to report")
-    on_test = pd.DataFrame([{"model": model} | _split_figures(of_model) for model, of_model in test.groupby("model")])
+    on_test = _on_test(test)
     crossed = _crossed(spark, glitches, rows, settings, repeats, seed)
     (ours,), (base,) = (crossed[crossed["model"] == name].to_dict("records") for name in ("chirp_svc", BASELINE))
     return Report(
@@ -75,20 +81,21 @@ def report(
             f"chirp_svc by {repeats} times repeated cross-validation: ROC AUC {ours['roc_auc']:.3f} "
             f"({ours['roc_auc_p5']:.3f} to {ours['roc_auc_p95']:.3f}), recall {ours['recall']:.2f} at "
             f"{MAX_FPR:.0%} false positives; the picture's brightness alone has {base['roc_auc']:.3f} and "
-            f"{base['recall']:.2f}. {int(rows['is_signal'].sum())} of {len(rows)} glitches are chirps."
+            f"{base['recall']:.2f}. {int(rows['is_signal'].sum())} of {len(rows)} glitches are chirps. Views and "
+            "penalty were chosen on the training rows, which are among these: the test rows alone had no part in it."
         ),
         numbers={
             "ROC AUC, cross-validated": ours["roc_auc"],
             "recall at 1 % false positives, cross-validated": ours["recall"],
             "ROC AUC, test": float(on_test.set_index("model")["roc_auc"]["chirp_svc"]),
             "recall, test": float(on_test.set_index("model")["recall"]["chirp_svc"]),
-            **_found_at_0("the classic setting", as_often_done),
+            **({} if as_often_done is None else _found_at_0("the classic setting", as_often_done)),
         },
         tables={
             f"Cross-validation, {repeats} repeats: means, and 5th and 95th percentile over repeats": crossed,
-            "The publisher's test rows, threshold chosen on validation rows": on_test,
+            f"The publisher's test rows, {_origin(predicted)}": on_test,
         },
-        figures=_figures(test),
+        figures=_figures(test, _origin(predicted)),
         evaluations=tuple(_evaluations(crossed, on_test)),
         provenance={"inputs": {"gravitational_waves/chirp_predictions": version}},
     )
@@ -139,19 +146,40 @@ def _split_figures(rows: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _evaluations(crossed: pd.DataFrame, on_test: pd.DataFrame) -> list[Evaluation]:
+def _on_test(test: pd.DataFrame) -> pd.DataFrame:
+    """A row per model: its figures on test rows, and the baseline's on the same ones; not all models see every row."""
+    bright = test[test["model"] == BASELINE]
     found = []
-    for split, table in (("cross-validation", crossed), ("publisher's test", on_test)):
-        by_model = table.set_index("model")
-        for model in by_model.index.drop(BASELINE):
-            for metric in ("roc_auc", "recall"):
-                value, base = (float(by_model[metric][name]) for name in (model, BASELINE))
-                if np.isfinite(value):  # the classic setting may have no chirp to be scored on
-                    found.append(Evaluation(model, split, metric, value, BASELINE, base))
-    return found
+    for model, rows in test.groupby("model"):
+        base = _split_figures(bright[bright["id"].isin(rows["id"])])
+        beside = {f"{BASELINE}_{metric}": base[metric] for metric in ("roc_auc", "recall")}
+        found.append({"model": model} | _split_figures(rows) | beside)
+    return pd.DataFrame(found)
 
 
-def _figures(test: pd.DataFrame) -> dict[str, Any]:
+def _origin(predicted: pd.DataFrame) -> str:
+    """Where thresholds come from, and from how many: of fewer than 1 / MAX_FPR others it is the highest margin."""
+    rows = predicted[(predicted["model"] == "chirp_svc") & (predicted["label"] != SIGNAL)]
+    n_validation = int((rows["sample_type"] == "validation").sum())
+    if n_validation:
+        return f"thresholds from {n_validation} others among validation rows"
+    return f"thresholds from {int((rows['sample_type'] == 'train').sum())} others among training rows"
+
+
+def _evaluations(crossed: pd.DataFrame, on_test: pd.DataFrame) -> list[Evaluation]:
+    base_row = crossed[crossed["model"] == BASELINE].iloc[0]
+    same_rows = crossed.assign(**{f"{BASELINE}_{metric}": base_row[metric] for metric in ("roc_auc", "recall")})
+    return [
+        Evaluation(row["model"], split, metric, row[metric], BASELINE, row[f"{BASELINE}_{metric}"])
+        for split, table in (("cross-validation", same_rows), ("publisher's test", on_test))
+        for row in table.to_dict("records")
+        for metric in ("roc_auc", "recall")
+        # The classic setting may have no chirp to be scored on.
+        if row["model"] != BASELINE and np.isfinite(row[metric])
+    ]
+
+
+def _figures(test: pd.DataFrame, origin: str) -> dict[str, Any]:
     from matplotlib.figure import Figure
     from sklearn.metrics import precision_recall_curve, roc_curve
 
@@ -159,6 +187,8 @@ def _figures(test: pd.DataFrame) -> dict[str, Any]:
     roc_axes, curve_axes = roc.subplots(), curve.subplots()
     for model, rows in test.groupby("model"):
         truth = rows["label"] == SIGNAL
+        if truth.nunique() < 2:
+            continue
         false_positive, hit, _ = roc_curve(truth, rows["margin"])
         roc_axes.step(false_positive, hit, where="post", label=model)
         precision, recall, _ = precision_recall_curve(truth, rows["margin"])
@@ -171,7 +201,7 @@ def _figures(test: pd.DataFrame) -> dict[str, Any]:
     return {
         "ROC on the test rows": roc,
         "Precision and recall on the test rows": curve,
-        "Confusion on the test rows, at the threshold from validation rows": _confusion(test),
+        f"Confusion on the test rows, {origin}": _confusion(test),
     }
 
 

@@ -19,6 +19,9 @@ HIGH_PASS_HZ = 15.0
 PSD_SEGMENT_S = 4.0
 EDGE_S = 2.0
 """Spoilt at each end by filtering and resampling."""
+BEFORE_S, AFTER_S = EDGE_S + 2 * PSD_SEGMENT_S, EDGE_S + PSD_SEGMENT_S
+"""Of the strain, what the answer leaves out at its beginning and end: the filter wraps around there."""
+MIN_STRAIN_S = BEFORE_S + AFTER_S + 4
 CHI2_BINS = 16
 APPROXIMANT = "IMRPhenomD"
 
@@ -47,7 +50,8 @@ def matched_filter(strain: NDArray[np.float64], rate_hz: float, mass1: float, ma
     """Filter strain with the waveform of two black holes.
 
     Args:
-        strain: h(t), dimensionless, without gaps, at least 16 s.
+        strain: h(t), dimensionless, without gaps, at least MIN_STRAIN_S; the answer is without its first BEFORE_S and
+            its last AFTER_S.
         rate_hz: sampling rate, at least 2,048 Hz.
         mass1: of the heavier one in the detector's frame, solar masses.
         mass2: of the other.
@@ -58,10 +62,10 @@ def matched_filter(strain: NDArray[np.float64], rate_hz: float, mass1: float, ma
     """
     if not np.isfinite(strain).all():
         raise StrainError(f"{np.count_nonzero(~np.isfinite(strain))} samples of the strain are no numbers: a gap.")
-    if len(strain) < 4 * PSD_SEGMENT_S * rate_hz or rate_hz < RATE_HZ:
+    if len(strain) < MIN_STRAIN_S * rate_hz or rate_hz < RATE_HZ:
         raise StrainError(
             f"{len(strain) / rate_hz:g} s at {rate_hz:g} Hz do not do for a matched filter: "
-            f"{4 * PSD_SEGMENT_S:g} s at {RATE_HZ} Hz are needed."
+            f"{MIN_STRAIN_S:g} s at {RATE_HZ} Hz are needed."
         )
     library = pycbc()
     series = library.types.TimeSeries(strain, delta_t=1 / rate_hz)
@@ -74,9 +78,8 @@ def matched_filter(strain: NDArray[np.float64], rate_hz: float, mass1: float, ma
     template.resize(len(density))
     snr = library.filter.matched_filter(template, data, psd=density, low_frequency_cutoff=LOW_HZ)
     chi2 = library.vetoes.power_chisq(template, data, CHI2_BINS, density, low_frequency_cutoff=LOW_HZ)
-    # The filter of the spectrum wraps around, half a segment at the beginning and at the end; the waveform's own length
-    # wraps around at the beginning.
-    kept = slice(round(2 * PSD_SEGMENT_S * RATE_HZ), -round(PSD_SEGMENT_S * RATE_HZ))
+    # The spectrum's filter wraps around at both ends, the waveform's own length at the beginning.
+    kept = slice(round((BEFORE_S - EDGE_S) * RATE_HZ), -round((AFTER_S - EDGE_S) * RATE_HZ))
     return Found(
         time_s=np.asarray(snr.sample_times)[kept] - float(series.start_time),
         snr=np.abs(np.asarray(snr))[kept],

@@ -1,5 +1,6 @@
 """The training set's metadata file: one row per glitch, the 28 columns of Zenodo record 1486046, typed."""
 
+import csv
 from pathlib import Path
 
 import pandas as pd
@@ -54,13 +55,18 @@ def read(path: Path) -> tuple[pa.Table, pa.Table]:
         MetadataError: there is no such file, or it lacks columns.
     """
     try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False, on_bad_lines="error", encoding_errors="replace")
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            header, *lines = list(csv.reader(file)) or [[]]
+    except (OSError, csv.Error) as error:
         raise MetadataError(f"{path} cannot be read: {error}") from error
-    if missing := [name for name in COLUMNS if name not in rows]:
+    if missing := [name for name in COLUMNS if name not in header]:
         raise MetadataError(f"{path} lacks the columns {', '.join(missing)}.")
+    lines = [line for line in lines if line]
+    # Cells beyond the header's make the line unusable below; so do cells that are not there.
+    fitting = pd.Series([len(line) == len(header) for line in lines], dtype=bool)
+    rows = pd.DataFrame([(line + [""] * len(header))[: len(header)] for line in lines], columns=header, dtype=str)
     rows = rows[list(COLUMNS)].apply(lambda column: column.str.strip())
-    reason = pd.Series("", index=rows.index)
+    reason = pd.Series("", index=rows.index, dtype=str).mask(~fitting, f"not {len(header)} cells")
     typed = {}
     for name, kind in COLUMNS.items():
         if kind == TEXT:
@@ -80,11 +86,11 @@ def read(path: Path) -> tuple[pa.Table, pa.Table]:
     reason = reason.mask((reason == "") & again, "gravityspy_id was there before")
     good = reason == ""
     table = pa.table({name: pa.array(typed[name][good], kind, from_pandas=True) for name, kind in COLUMNS.items()})
-    refused = rows[~good]
+    refused = rows.index[~good]
     return table, pa.table(
         {
-            "row": pa.array(refused.index + 1, pa.int64()),
+            "row": pa.array(refused + 1, pa.int64()),
             "reason": pa.array(reason[~good], pa.string()),
-            "raw": pa.array([",".join(row)[:65_536] for row in refused.itertuples(index=False)], pa.string()),
+            "raw": pa.array([",".join(lines[number])[:65_536] for number in refused], pa.string()),
         }
     )

@@ -50,6 +50,8 @@ SHAPE = (1, HEIGHT, WIDTH)
 BATCH_IMAGES = 64
 """Of 95 kB each: what a worker has in memory at a time."""
 TASK_GLITCHES = 100
+BROKEN_GROUP = (KeyError, OSError, RuntimeError, ValueError)
+"""What h5py raises where a file's own tables are damaged or a link leads nowhere."""
 
 ROWS = pa.schema(
     [
@@ -104,23 +106,19 @@ def open_file(path: str | Path) -> "h5py.File":
 def unknown_labels(path: str | Path) -> dict[str, int]:
     """Groups of the file that are none of the 22 classes, with their glitches; no partition holds these."""
     with open_file(path) as file:
-        return {
-            label: sum(len(group) for group in file[label].values() if _is_group(group))
-            for label in file
-            if label not in CLASSES and _is_group(file[label])
-        }
+        return {label: sum(_sizes(file, label).values()) for label in _labels(file) if label not in CLASSES}
 
 
 def plan(path: str | Path, labels: Sequence[str], task_glitches: int = TASK_GLITCHES) -> list[GlitchRange]:
     """The ranges of glitches that tasks read, of these labels; a label that the file lacks has none."""
+    sizes: dict[tuple[str, str], int] = {}
     with open_file(path) as file:
-        sizes = {}
-        for label in labels:
-            if label in file and not _is_group(file[label]):
-                sizes[label, ""] = 1
-            elif label in file:
-                for sample_type, group in file[label].items():
-                    sizes[label, sample_type] = len(group) if _is_group(group) else 1
+        present = _labels(file)
+        if not set(CLASSES) & set(present):
+            raise TrainingSetError(f"{path} has none of the 22 classes: it is not Gravity Spy's training set.")
+        for label in sorted(set(labels) & set(present)):
+            # What is no group, or is broken, is one range, for reading to find it so.
+            sizes |= {(label, sample_type): size for sample_type, size in _sizes(file, label).items()}
     return [
         GlitchRange(label, sample_type, first, min(first + task_glitches, size))
         for (label, sample_type), size in sizes.items()
@@ -131,18 +129,48 @@ def plan(path: str | Path, labels: Sequence[str], task_glitches: int = TASK_GLIT
 def read_range(path: str | Path, part: GlitchRange) -> Iterator[pa.RecordBatch]:
     """The images of a range of glitches, columns as in `ROWS`, at most BATCH_IMAGES at a time."""
     with open_file(path) as file:
-        group = file[part.label][part.sample_type] if part.sample_type else file[part.label]
-        if not _is_group(group):
-            yield _batch([{"label": part.label, "path": group.name, "reason": "not a group of glitches"}])
+        where = f"/{part.label}/{part.sample_type}".rstrip("/")
+        refused = {"label": part.label, "path": where}
+        try:
+            group = file[where]
+            names = sorted(group)[part.first : part.end] if _is_group(group) and part.sample_type else None
+        except BROKEN_GROUP as error:
+            yield _batch([refused | {"reason": f"unreadable: {error}"[:500]}])
+            return
+        if names is None:
+            yield _batch([refused | {"reason": "not a group of glitches"}])
             return
         pending: list[dict[str, Any]] = []
-        for name in sorted(group)[part.first : part.end]:
+        for name in names:
             pending += _glitch(group, name, part)
             if len(pending) >= BATCH_IMAGES:
                 yield _batch(pending)
                 pending = []
         if pending:
             yield _batch(pending)
+
+
+def _labels(file: Any) -> list[str]:
+    try:
+        return list(file)
+    except BROKEN_GROUP as error:
+        raise TrainingSetError(f"{file.filename} is damaged, download it again: {error}") from error
+
+
+def _sizes(file: Any, label: str) -> dict[str, int]:
+    """Glitches by sample type."""
+    try:
+        found = file[label]
+        names = list(found) if _is_group(found) else [""]
+    except BROKEN_GROUP:
+        return {"": 1}
+    sizes = {}
+    for name in names:
+        try:
+            sizes[name] = len(found[name]) if name and _is_group(found[name]) else 1
+        except BROKEN_GROUP:
+            sizes[name] = 1
+    return sizes
 
 
 def _is_group(found: Any) -> bool:
@@ -183,7 +211,7 @@ def read_images(spark: "SparkSession", path: str | Path, labels: Sequence[str]) 
     Raises:
         TrainingSetError: the file cannot be used at all.
     """
-    open_file(path).close()
+    plan(path, labels)  # an error here is plain; from a worker it comes with a server's trace
     spark.dataSource.register(TrainingSetSource)
     return spark.read.format("gravity_spy").option("path", str(path)).option("labels", ",".join(labels)).load()
 
@@ -196,8 +224,10 @@ def _glitch(group: Any, name: str, part: GlitchRange) -> list[dict[str, Any]]:
         return [row | {"reason": f"the group is none of {', '.join(SAMPLE_TYPES)}"}]
     try:
         views = group[name]
+        if not _is_group(views):
+            return [row | {"reason": "not a group of views"}]
         names = sorted(views)
-    except (KeyError, OSError, RuntimeError, TypeError) as error:
+    except BROKEN_GROUP as error:
         return [row | {"reason": f"unreadable: {error}"[:500]}]
     if not names:
         return [row | {"reason": "the glitch has no view"}]
@@ -215,7 +245,7 @@ def _image(views: Any, name: str) -> dict[str, Any]:
         if shape != SHAPE or dtype.kind != "f":
             return {"view_s": view_s, "reason": f"{dtype} {shape}, not float32 {SHAPE}"}
         pixels = found[()].astype(np.float32, copy=False).ravel()
-    except (AttributeError, KeyError, OSError, RuntimeError, TypeError) as error:
+    except (AttributeError, TypeError, *BROKEN_GROUP) as error:
         return {"view_s": view_s, "reason": f"unreadable: {error}"[:500]}
     if not np.isfinite(pixels).all():
         return {"view_s": view_s, "reason": f"{np.count_nonzero(~np.isfinite(pixels))} pixels are no numbers"}

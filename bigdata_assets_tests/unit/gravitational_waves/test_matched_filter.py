@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from bigdata_assets.gravitational_waves.logic import signals
-from bigdata_assets.gravitational_waves.logic.matched_filter import matched_filter
+from bigdata_assets.gravitational_waves.logic.matched_filter import AFTER_S, BEFORE_S, MIN_STRAIN_S, matched_filter
 from bigdata_assets.gravitational_waves.logic.qscans import StrainError
 from bigdata_assets.gravitational_waves.logic.strain import find, read
 from bigdata_assets_tests.integration.conftest import REAL_DATA
@@ -42,6 +42,13 @@ def test_something_loud_that_is_no_binary_fails_the_chi2_test():
     found = matched_filter(strain, RATE_HZ, 36, 29)
     assert found.snr[found.peak] > 8
     assert found.reduced_chi2[found.peak] > 4
+
+
+def test_the_shortest_strain_has_an_answer():
+    strain = signals.noise(np.random.default_rng(0), round(MIN_STRAIN_S * RATE_HZ), RATE_HZ)
+    found = matched_filter(strain, RATE_HZ, 36, 29)
+    assert found.time_s[0] == pytest.approx(BEFORE_S, abs=0.001)
+    assert found.time_s[-1] == pytest.approx(MIN_STRAIN_S - AFTER_S, abs=0.001)
 
 
 def test_gaps_and_short_strain_are_refused():

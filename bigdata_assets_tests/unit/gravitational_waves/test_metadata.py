@@ -41,6 +41,17 @@ def test_what_does_not_fit_is_refused_with_its_row(tmp_path):
     assert "loud" in refused["raw"][0].as_py()
 
 
+def test_a_line_with_too_many_or_too_few_cells_costs_itself_alone(tmp_path):
+    path = write(tmp_path, GOOD, GOOD | {"gravityspy_id": "b"}, GOOD | {"gravityspy_id": "c"})
+    header, first, second, third = path.read_text().splitlines()
+    path.write_text("\n".join([header, first + ",more", second, "", third.rpartition(",")[0]]) + "\n")
+    table, refused = read(path)
+    assert table["gravityspy_id"].to_pylist() == ["b"]
+    assert refused["row"].to_pylist() == [1, 3]
+    assert set(refused["reason"].to_pylist()) == {"not 28 cells"}
+    assert refused["raw"][0].as_py().endswith(",more")
+
+
 def test_a_file_of_another_kind_is_named(tmp_path):
     with pytest.raises(MetadataError, match="lacks the columns snr"):
         read(write(tmp_path, GOOD, columns=[name for name in COLUMNS if name != "snr"]))

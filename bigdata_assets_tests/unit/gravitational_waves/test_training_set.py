@@ -68,6 +68,7 @@ def test_what_is_no_spectrogram_has_a_reason_and_costs_nothing_else(file):
             "Blip/train/a/4.0.png": (255 * IMAGE).astype(np.uint8),
             "Blip/train/b": None,
             "Blip/train/c": 5.0,
+            "Blip/train/g": IMAGE,
             "Blip/train/d/1.0.png": None,
             "Blip/other/e/1.0.png": IMAGE,
             "Blip/train/f/1.0.png": IMAGE,
@@ -83,10 +84,10 @@ def test_what_is_no_spectrogram_has_a_reason_and_costs_nothing_else(file):
     assert "the view is none of 0.5.png" in reasons["/Blip/train/a/3.0.png"]
     assert "uint8" in reasons["/Blip/train/a/4.0.png"]
     assert reasons["/Blip/train/b"] == "the glitch has no view"
-    assert "unreadable" in reasons["/Blip/train/c"]
+    assert reasons["/Blip/train/c"] == reasons["/Blip/train/g"] == "not a group of views"
     assert "unreadable" in reasons["/Blip/train/d/1.0.png"]
     assert "none of train, validation, test" in reasons["/Blip/other/e"]
-    assert len(reasons) == 10
+    assert len(reasons) == 11
 
 
 def test_a_dataset_in_place_of_a_group_is_refused_too(file):
@@ -110,6 +111,36 @@ def test_a_damaged_chunk_costs_its_image_alone(tmp_path):
     assert [(row["id"], (row["reason"] or "")[:10]) for row in rows(path)] == [("a", "unreadable"), ("b", "")]
 
 
+def test_what_is_damaged_between_the_images_costs_no_other_class(tmp_path):
+    path = tmp_path / "damaged.h5"
+    with h5py.File(path, "w") as out:
+        for label in ("Blip", "Chirp", "Helix"):
+            for number in range(40):
+                out[f"{label}/train/{number:03}/1.0.png"] = IMAGE
+        out["Tomte/train"] = h5py.SoftLink("/nowhere")
+    whole = path.read_bytes()
+    nodes = [at for signature in (b"SNOD", b"TREE", b"HEAP") for at in places(whole, signature)]
+    outcomes = set()
+    for at in nodes[:: max(len(nodes) // 30, 1)]:
+        path.write_bytes(whole[:at] + bytes(64) + whole[at + 64 :])
+        try:
+            found = rows(path)
+        except TrainingSetError:
+            outcomes.add("the file as a whole")
+            continue
+        outcomes.add("a part")
+        assert {row["label"] for row in found if row["reason"] is None} & {"Blip", "Chirp", "Helix"}
+        assert "/Tomte/train" in {row["path"] for row in found if row["reason"]}
+    assert "a part" in outcomes
+
+
+def places(data, signature):
+    at = data.find(signature)
+    while at >= 0:
+        yield at
+        at = data.find(signature, at + 1)
+
+
 def test_ranges_cover_each_glitch_once_and_batches_are_small(file):
     names = [f"glitch{number:04}" for number in range(BATCH_IMAGES + 30)]
     path = file({f"Whistle/train/{name}/1.0.png": IMAGE for name in names})
@@ -128,6 +159,8 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, file):
     (tmp_path / "page.h5").write_text("<html>")
     with pytest.raises(TrainingSetError, match=r"page\.h5 cannot be opened, download it again"):
         plan(tmp_path / "page.h5", CLASSES)
+    with pytest.raises(TrainingSetError, match="none of the 22 classes"):
+        plan(file({"strain/Strain": 1.0}), CLASSES)
     path = file({f"Chirp/train/{number}/1.0.png": IMAGE for number in range(20)})
     path.write_bytes(path.read_bytes()[:100_000])
     with pytest.raises(TrainingSetError, match="truncated"):
