@@ -1,4 +1,6 @@
-"""The training set to a table: as the asset does it, bare h5py and pyarrow on two cores, and the classic layout.
+"""The training set to the table spectrograms: as the asset does it, bare h5py and pyarrow, and the classic layout.
+
+What the asset does besides, a second pass over the file for the quarantine, is not in these figures.
 
 The classic way makes a frame of one row for each image and appends it to a folder of Parquet files of its own; it is
 measured on few images, because it would take hours on all.

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigdata_assets.gravitational_waves.logic.qscans import StrainError
 from bigdata_assets.gravitational_waves.logic.signals import pycbc
+from bigdata_assets.gravitational_waves.logic.strain import StrainError, refuse_gaps
 
 RATE_HZ = 2_048
 LOW_HZ = 20.0
@@ -60,8 +60,7 @@ def matched_filter(strain: NDArray[np.float64], rate_hz: float, mass1: float, ma
     Raises:
         StrainError: there is a gap, or too little strain.
     """
-    if not np.isfinite(strain).all():
-        raise StrainError(f"{np.count_nonzero(~np.isfinite(strain))} samples of the strain are no numbers: a gap.")
+    refuse_gaps(strain)
     if len(strain) < MIN_STRAIN_S * rate_hz or rate_hz < RATE_HZ:
         raise StrainError(
             f"{len(strain) / rate_hz:g} s at {rate_hz:g} Hz do not do for a matched filter: "

@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from bigdata_assets.gravitational_waves.logic.strain import StrainError, refuse_gaps
 from bigdata_assets.gravitational_waves.logic.training_set import HEIGHT, VIEWS_S, WIDTH
 
 RATE_HZ = 8_192
@@ -28,10 +29,6 @@ SPAN_S = 8.0
 WHITENING_FFT_S = 4.0
 MIN_STRAIN_S = SPAN_S + 2 * WHITENING_FFT_S
 """Whitening spoils half a filter at each end, and the spectrum is a median over several pieces."""
-
-
-class StrainError(ValueError):
-    """The strain does not cover what a Q-scan needs; the message says where."""
 
 
 def qscan(strain: NDArray[np.float64], rate_hz: float, time_s: float) -> NDArray[np.float32]:
@@ -57,8 +54,7 @@ def qscan(strain: NDArray[np.float64], rate_hz: float, time_s: float) -> NDArray
             f"{length_s:g} s of strain do not do for a Q-scan at second {time_s:g}: {MIN_STRAIN_S:g} s are needed, "
             f"{half:g} of them on either side."
         )
-    if not np.isfinite(strain).all():
-        raise StrainError(f"{np.count_nonzero(~np.isfinite(strain))} samples of the strain are no numbers: a gap.")
+    refuse_gaps(strain)
     series = TimeSeries(strain, sample_rate=rate_hz)
     if rate_hz != RATE_HZ:
         series = series.resample(RATE_HZ)

@@ -20,6 +20,10 @@ class StrainFileError(RuntimeError):
     """A file cannot be used; the message says which one, and why."""
 
 
+class StrainError(ValueError):
+    """The strain does not cover what is asked of it; the message says where."""
+
+
 @dataclass(frozen=True)
 class Strain:
     """Strain of one detector.
@@ -107,7 +111,13 @@ def seconds_of(flag: str, strain: Strain) -> NDArray[np.bool_]:
     return (strain.quality >> strain.flags.index(flag) & 1).astype(bool)
 
 
-def longest_gapless(gaps: Iterable[tuple[float, float]], length_s: float, around_s: float) -> tuple[float, float]:
+def refuse_gaps(values: NDArray[np.float64]) -> None:
+    """Raises: StrainError, where a sample is no number."""
+    if n_missing := np.count_nonzero(~np.isfinite(values)):
+        raise StrainError(f"{n_missing} samples of the strain are no numbers: a gap.")
+
+
+def gapless_around(gaps: Iterable[tuple[float, float]], length_s: float, around_s: float) -> tuple[float, float]:
     """The stretch with data around a moment, in seconds from the first sample.
 
     Raises:

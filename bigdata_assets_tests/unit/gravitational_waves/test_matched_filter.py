@@ -3,8 +3,7 @@ import pytest
 
 from bigdata_assets.gravitational_waves.logic import signals
 from bigdata_assets.gravitational_waves.logic.matched_filter import AFTER_S, BEFORE_S, MIN_STRAIN_S, matched_filter
-from bigdata_assets.gravitational_waves.logic.qscans import StrainError
-from bigdata_assets.gravitational_waves.logic.strain import find, read
+from bigdata_assets.gravitational_waves.logic.strain import StrainError, find, read
 from bigdata_assets_tests.integration.conftest import REAL_DATA
 
 RATE_HZ = 4_096

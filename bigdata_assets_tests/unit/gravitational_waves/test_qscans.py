@@ -6,10 +6,10 @@ from bigdata_assets.gravitational_waves.logic.qscans import (
     BACKGROUND,
     MIN_STRAIN_S,
     RATE_HZ,
-    StrainError,
     grey,
     qscan,
 )
+from bigdata_assets.gravitational_waves.logic.strain import StrainError
 from bigdata_assets_tests.integration.conftest import REAL_DATA
 
 MIDDLE_S = MIN_STRAIN_S / 2

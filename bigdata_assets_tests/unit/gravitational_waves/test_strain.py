@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from bigdata_assets.gravitational_waves.logic.strain import StrainFileError, find, longest_gapless, read, seconds_of
+from bigdata_assets.gravitational_waves.logic.strain import StrainFileError, find, gapless_around, read, seconds_of
 from bigdata_assets_tests.integration.conftest import REAL_DATA
 
 RATE_HZ, DURATION_S, START_S = 256, 8, 1_000_000_000
@@ -53,11 +53,11 @@ def test_gaps_are_found_and_what_is_around_a_moment(file):
     values[3 * RATE_HZ : 4 * RATE_HZ] = np.nan
     gaps = read(file(strain__Strain=values)).gaps
     assert gaps == [(0.0, 0.5), (3.0, 4.0)]
-    assert longest_gapless(gaps, DURATION_S, 2.0) == (0.5, 3.0)
-    assert longest_gapless(gaps, DURATION_S, 6.0) == (4.0, 8.0)
-    assert longest_gapless([], DURATION_S, 6.0) == (0.0, 8.0)
+    assert gapless_around(gaps, DURATION_S, 2.0) == (0.5, 3.0)
+    assert gapless_around(gaps, DURATION_S, 6.0) == (4.0, 8.0)
+    assert gapless_around([], DURATION_S, 6.0) == (0.0, 8.0)
     with pytest.raises(StrainFileError, match=r"second 3\.5 is in a gap from 3 to 4 s"):
-        longest_gapless(gaps, DURATION_S, 3.5)
+        gapless_around(gaps, DURATION_S, 3.5)
 
 
 @pytest.mark.parametrize(
