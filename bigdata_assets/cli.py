@@ -142,6 +142,42 @@ def batches(give_up: str | None) -> None:
             click.echo(f"partition {partition} holds {offsets.begin} to {offsets.end}; {behind} are in no batch yet")
 
 
+@group.command("add-event")
+@click.argument("name")
+@click.option("--gps", type=float, help="GPS time, for strain files that are in the sources' folder already.")
+@click.option(
+    "--masses", type=float, nargs=2, help="In the detector's frame, solar masses; default: the loudest found."
+)
+def add_event(name: str, gps: float | None, masses: tuple[float, float] | None) -> None:
+    """Add a gravitational-wave event: with BIGDATA_SOURCES=official its strain is fetched from GWOSC."""
+    import dagster as dg
+
+    from bigdata_assets.gravitational_waves import partitions, sensors
+    from bigdata_assets.gravitational_waves.logic import events
+    from bigdata_assets.gravitational_waves.logic.strain import StrainFileError
+
+    settings = settings_module.load()
+    folder = sensors.events_folder(settings)
+    if folder is None or settings.sources == "sample":
+        raise click.UsageError("BIGDATA_SOURCES must be `official`, or a folder with a sub-folder gravitational_waves.")
+    try:
+        if gps is not None:
+            events.add(folder, events.Event(name, gps, masses))
+        elif settings.sources == "official":
+            events.fetch(folder, name, masses)
+        else:
+            raise click.UsageError("--gps is needed for strain files of a folder of yours")
+        keys = [key for key in events.keys(folder) if events.parse(key)[0] == name]
+    except StrainFileError as error:
+        raise click.ClickException(str(error)) from error
+    if not keys:
+        raise click.ClickException(f"{folder / events.FOLDER} has no file that covers GPS time {gps}")
+    stack.prepare_dagster_home(settings, end_runs=False)
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        instance.add_dynamic_partitions(str(partitions.SKY_EVENTS.name), keys)
+    click.echo(f"added {', '.join(keys)}: bigdata-assets materialize --partition {keys[0]} --select '...'")
+
+
 def _seconds(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", text)
     if match is None:

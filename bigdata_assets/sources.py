@@ -6,6 +6,7 @@ One layout serves all three: a branch's folder holds the publisher's own file na
 import importlib
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -25,6 +26,10 @@ OFFICIAL_BY_HAND = {
     ),
 }
 """Files that no program may fetch on its own, by branch."""
+ZENODO = {
+    "gravitational_waves": ("10.5281/zenodo.1486046", ("trainingsetv1d1.h5", "trainingset_v1d1_metadata.csv")),
+}
+"""Records that files are downloaded from, with their checksums, by branch."""
 
 
 class Sources(dg.ConfigurableResource):
@@ -33,8 +38,12 @@ class Sources(dg.ConfigurableResource):
     location: str = Field(description="`sample`, `official`, or a folder with one sub-folder per branch.")
     cache: str = Field(description="Folder where samples and downloads are kept.")
 
-    def folder(self, branch: str) -> Path:
+    def folder(self, branch: str, download: bool = True) -> Path:
         """The folder with the files of a branch, generated or downloaded first where that is asked for.
+
+        Args:
+            branch: its name.
+            download: without it, the folder as it is, for who only looks what has come.
 
         Raises:
             SourceUnavailableError: there is no such folder, or the files can only be got by hand.
@@ -42,7 +51,7 @@ class Sources(dg.ConfigurableResource):
         if self.location == "sample":
             return self._sample(branch)
         if self.location == "official":
-            return self._official(branch)
+            return self._official(branch, download)
         folder = Path(self.location) / branch
         if not folder.is_dir():
             raise SourceUnavailableError(f"BIGDATA_SOURCES is {self.location}, which has no folder {branch!r}.")
@@ -63,9 +72,34 @@ class Sources(dg.ConfigurableResource):
                     shutil.rmtree(aside, ignore_errors=True)
         return folder
 
-    def _official(self, branch: str) -> Path:
+    def _official(self, branch: str, download: bool) -> Path:
         folder = Path(self.cache) / "official" / branch
         folder.mkdir(parents=True, exist_ok=True)
+        if not download:
+            return folder
         if branch in OFFICIAL_BY_HAND and not any(folder.iterdir()):
             raise SourceUnavailableError(OFFICIAL_BY_HAND[branch].format(folder=folder))
+        if branch in ZENODO:
+            with FileLock(f"{folder}.lock"):
+                _download(*ZENODO[branch], folder)
         return folder
+
+
+def _download(doi: str, names: Sequence[str], folder: Path) -> None:
+    """Fetch the files of a Zenodo record that are not there yet; each is seen whole, and checked, or not at all."""
+    import pooch
+    import requests
+
+    missing = [name for name in names if not (folder / name).is_file()]
+    if not missing:
+        return
+    try:
+        record = pooch.create(path=folder, base_url=f"doi:{doi}/")
+        record.load_registry_from_doi()
+        for name in missing:
+            record.fetch(name, progressbar=True)
+    except (requests.RequestException, ValueError, OSError) as error:
+        raise SourceUnavailableError(
+            f"{', '.join(missing)} of doi.org/{doi} could not be downloaded: {error}. Run this again, or download by "
+            f"hand into {folder}."
+        ) from error

@@ -11,10 +11,13 @@ from bigdata_assets.gravitational_waves.tables import (
     BRANCH,
     CHIRP_PREDICTIONS,
     CHIRP_SVC_TUNING,
+    EVENT_PREDICTIONS,
     GLITCH_METADATA,
     QUARANTINED_METADATA,
     QUARANTINED_SPECTROGRAMS,
+    QUARANTINED_STRAIN,
     SPECTROGRAMS,
+    STRAIN,
     TABLES,
 )
 
@@ -86,6 +89,33 @@ def every_glitch_is_scored_once(context: dg.AssetCheckExecutionContext) -> dg.As
     )
 
 
+@dg.asset_check(asset=STRAIN.key, additional_deps=[QUARANTINED_STRAIN.key], required_resource_keys={"delta"})
+def events_have_strain(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """Every event and detector of the run has strain that can be used."""
+    refused = context.resources.delta.read_arrow(QUARANTINED_STRAIN, run_keys(context)).to_pylist()
+    return dg.AssetCheckResult(
+        passed=not refused,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={row["event_detector"]: row["reason"] for row in refused} or {"refused": "none"},
+    )
+
+
+@dg.asset_check(asset=EVENT_PREDICTIONS.key, required_resource_keys={"delta"})
+def only_events_are_chirps(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """Each model calls the run's events chirps, and none of the background beside them."""
+    from bigdata_assets.gravitational_waves.logic import sky
+
+    predicted = context.resources.delta.read_arrow(EVENT_PREDICTIONS, run_keys(context)).to_pandas()
+    return dg.AssetCheckResult(
+        passed=bool((predicted["is_chirp"] == predicted["is_event"]).all()),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            model: ", ".join(f"{name} {count}" for name, count in row.items())
+            for model, row in sky.agreement(predicted).items()
+        },
+    )
+
+
 CHECKS: Sequence[dg.AssetChecksDefinition] = (
     *schema_checks(TABLES),
     a_glitch_is_in_one_split,
@@ -94,4 +124,6 @@ CHECKS: Sequence[dg.AssetChecksDefinition] = (
     share_quarantined_metadata,
     one_trial_is_chosen,
     every_glitch_is_scored_once,
+    events_have_strain,
+    only_events_are_chirps,
 )

@@ -7,19 +7,25 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 from pyspark.sql import DataFrame
 
-from bigdata_assets.gravitational_waves.partitions import GLITCH_CLASSES
+from bigdata_assets.gravitational_waves.partitions import GLITCH_CLASSES, SKY_EVENTS
 from bigdata_assets.gravitational_waves.tables import (
     BRANCH,
     CHIRP_PREDICTIONS,
     CHIRP_SVC_TUNING,
+    EVENT_PREDICTIONS,
     GLITCH_FEATURES,
     GLITCH_METADATA,
+    QSCANS,
     QUARANTINED_METADATA,
+    QUARANTINED_QSCANS,
     QUARANTINED_SPECTROGRAMS,
+    QUARANTINED_STRAIN,
     SPECTROGRAMS,
+    STRAIN,
 )
 from bigdata_assets.io_managers.sklearn_model import StoredModel, TrainedModel
 from bigdata_assets.io_managers.spark_model import StoredSparkModel, TrainedSparkModel
@@ -31,6 +37,11 @@ WHERE: dict[str, Any] = {"group_name": BRANCH, "owners": [f"team:{BRANCH}"], "ke
 """Of assets that are no tables."""
 TRAINING = "sample_type = 'train'"
 """The publisher's training rows: all that is fitted and tuned on."""
+BY_EVENT: dict[str, Any] = {
+    "partitions_def": SKY_EVENTS,
+    # A key's strain and pictures are 10 MB in this process.
+    "backfill_policy": dg.BackfillPolicy.multi_run(max_partitions_per_run=20),
+}
 
 
 class TuningConfig(dg.Config):
@@ -41,6 +52,12 @@ class TuningConfig(dg.Config):
     max_iter: list[int] = Field([20], description="LinearSVC's maxIter.")
     weighted: list[bool] = Field([True], description="Whether each class weighs the same as a whole.")
     seed: int = Field(0, description="Of the folds.")
+
+
+class ScanConfig(dg.Config):
+    """What is looked at beside the events."""
+
+    background: int = Field(6, ge=0, le=24, description="Seconds of the background beside each event.")
 
 
 class SeedConfig(dg.Config):
@@ -206,6 +223,83 @@ def chirp_svc_report(
     )
 
 
+@dg.multi_asset(
+    name="strain",
+    outs={
+        "strain": dg.AssetOut(**STRAIN.asset("1", kinds={"hdf5"})),
+        "quarantined_strain": dg.AssetOut(**QUARANTINED_STRAIN.asset("1", kinds={"hdf5"})),
+    },
+    **BY_EVENT,
+)
+def strain(context: dg.AssetExecutionContext, sources: Sources) -> tuple[pa.Table, pa.Table]:
+    """The seconds around the run's events, and the files that cannot be used."""
+    from bigdata_assets.gravitational_waves.logic import sky
+
+    found, refused = sky.read_strain(sources.folder(BRANCH), sorted(context.partition_keys))
+    return (
+        pa.concat_tables([STRAIN.arrow_schema.empty_table(), *found], promote_options="permissive"),
+        pa.Table.from_pylist(refused, schema=QUARANTINED_STRAIN.arrow_schema),
+    )
+
+
+@dg.asset(
+    **WHERE,
+    io_manager_key="report",
+    kinds={"gwpy", "pycbc", "matplotlib"},
+    code_version="1",
+    partitions_def=SKY_EVENTS,
+    required_resource_keys={"delta", "sources"},
+    description=(
+        "An event as the open-data tutorials look at it: quality, spectrum, Q-transform, waveform, matched filter, χ², "
+        "and time slides against the event's other detectors that are there."
+    ),
+)
+def strain_report(context: dg.AssetExecutionContext, strain: pa.Table) -> Report:
+    """Pictures and figures of one event in one detector."""
+    from bigdata_assets.gravitational_waves.logic import events, sky, strain_report
+
+    name, detector = events.parse(context.partition_key)
+    event = events.read(context.resources.sources.folder(BRANCH))[name]
+    others = [f"{name}-{other}" for other in events.DETECTORS if other != detector]
+    beside = context.resources.delta.read_arrow(STRAIN, others)
+    return strain_report.report(sky.by_detector(pa.concat_tables([strain, beside])), detector, event)
+
+
+@dg.multi_asset(
+    name="qscans",
+    outs={
+        "qscans": dg.AssetOut(**QSCANS.asset("1", kinds={"spark", "gwpy"})),
+        "quarantined_qscans": dg.AssetOut(**QUARANTINED_QSCANS.asset("1", kinds={"spark", "gwpy"})),
+    },
+    **BY_EVENT,
+)
+def qscans(context: dg.AssetExecutionContext, strain: DataFrame, config: ScanConfig) -> tuple[pa.Table, pa.Table]:
+    """Q-scans of the run's events and of the background beside them, made by Spark's workers."""
+    from bigdata_assets.gravitational_waves.logic import sky
+
+    scanned = sky.scan(strain, len(context.partition_keys), config.background)
+    made = pc.is_null(scanned["reason"])
+    return (
+        scanned.filter(made).select(QSCANS.column_names),
+        scanned.filter(pc.invert(made)).select(QUARANTINED_QSCANS.column_names),
+    )
+
+
+@dg.asset(**EVENT_PREDICTIONS.asset("1"), **BY_EVENT)
+def event_predictions(
+    qscans: DataFrame, chirp_predictions: pd.DataFrame, chirp_svc: StoredSparkModel, rbf_svm: StoredModel
+) -> pd.DataFrame:
+    """What each model says of the run's Q-scans."""
+    from bigdata_assets.gravitational_waves.logic import features, rbf, sky, svc
+
+    glitches = features.features(sky.as_glitches(qscans))
+    settings = svc.from_parameters(chirp_svc.card["parameters"])
+    linear = svc.margins(chirp_svc.load(), svc.vectors(glitches, settings)).toPandas()
+    rows = rbf.with_pixels(glitches.toPandas())
+    kernel = rows[["id"]].assign(margin=rbf.margins(rbf_svm.load(rbf.TRUSTED_TYPES), rows))
+    return sky.predictions(qscans, {"chirp_svc": linear, "rbf_svm": kernel}, chirp_predictions)
+
+
 ASSETS: Sequence[dg.AssetsDefinition] = (
     spectrograms,
     glitch_metadata,
@@ -216,4 +310,8 @@ ASSETS: Sequence[dg.AssetsDefinition] = (
     rbf_svm,
     chirp_predictions,
     chirp_svc_report,
+    strain,
+    strain_report,
+    qscans,
+    event_predictions,
 )

@@ -2,7 +2,8 @@
 
 Noise of a detector with nothing, a chirp of two merging black holes, or a glitch of one of six classes in it. The
 signals are physical, but glitches are simpler than real ones, so that **scores on this sample flatter**. What it has on
-purpose: a glitch without its shortest view, a view of another size, a view with pixels that are no numbers.
+purpose: a glitch without its shortest view, a view of another size, a view with pixels that are no numbers; strain of
+an event in two detectors, of another in one with a gap beside it, and a third event without strain.
 """
 
 import csv
@@ -15,19 +16,33 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bigdata_assets.gravitational_waves.logic import metadata, qscans, signals
+from bigdata_assets.gravitational_waves.logic import events, metadata, qscans, signals
 from bigdata_assets.gravitational_waves.logic.training_set import FILE, VIEWS_S
 
-VERSION = 1
+VERSION = 2
 GLITCHES: Mapping[str, int] = {"Chirp": 15, "No_Glitch": 10} | dict.fromkeys(signals.GLITCHES, 5)
 SAMPLE_TYPES = ("train", "test", "train", "validation", "train")
 """Repeated over the glitches of a class."""
 DURATION_S = qscans.MIN_STRAIN_S
 GPS_START = 1_187_008_882
+STRAIN_RATE_HZ = 4_096
+STRAIN_S = 32
+STRAIN_EVENTS = (
+    # The first's waves reach Livingston 7 ms before Hanford, upside down.
+    (
+        events.Event("SIM170901", 1_188_300_016.4, (36.0, 29.0), (0.1, 0.0)),
+        {"H1": (0.0, 16.0), "L1": (-0.007, -13.0)},
+        None,
+    ),
+    (events.Event("SIM171002", 1_190_980_016.6, (24.0, 20.0)), {"H1": (0.0, 14.0)}, (25.0, 27.5)),
+    (events.Event("SIM171103", 1_193_745_600.1), {}, None),
+)
+"""Events; by detector the delay (s) and the signal-to-noise ratio; a gap (s from the first sample)."""
+FLAGS = ("DATA", "CBC_CAT1", "CBC_CAT2", "CBC_CAT3", "BURST_CAT1", "BURST_CAT2", "BURST_CAT3")
 
 
 def write_sample(folder: Path, seed: int = 5, glitches: Mapping[str, int] = GLITCHES) -> None:
-    """Write trainingsetv1d1.h5 and its metadata into a folder, in the publisher's layout."""
+    """Write trainingsetv1d1.h5, its metadata, and strain with its events into a folder, in the publishers' layouts."""
     import h5py
 
     rng, names = np.random.default_rng(seed), random.Random(seed)
@@ -47,6 +62,40 @@ def write_sample(folder: Path, seed: int = 5, glitches: Mapping[str, int] = GLIT
         writer = csv.DictWriter(out, metadata.COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
+    for event, detectors, gap in STRAIN_EVENTS:
+        events.add(folder, event)
+        for detector, (delay_s, snr) in detectors.items():
+            _write_strain(folder / events.FOLDER, rng, event, detector, delay_s, snr, gap)
+
+
+def _write_strain(
+    folder: Path,
+    rng: np.random.Generator,
+    event: events.Event,
+    detector: str,
+    delay_s: float,
+    snr: float,
+    gap: tuple[float, float] | None,
+) -> None:
+    """A file of noise with a binary's waves in it, as GWOSC's are."""
+    import h5py
+
+    start, n_samples = int(event.gps_s) - STRAIN_S // 2, STRAIN_S * STRAIN_RATE_HZ
+    masses = event.masses or (30.0, 30.0)
+    wave = signals.binary(masses, event.spins, n_samples, STRAIN_RATE_HZ, event.gps_s - start + delay_s)
+    strain = signals.noise(rng, n_samples, STRAIN_RATE_HZ)
+    strain += wave * snr / signals.optimal_snr(wave, STRAIN_RATE_HZ)
+    mask = np.full(STRAIN_S, 2 ** len(FLAGS) - 1, np.uint32)
+    if gap:
+        begin, end = gap
+        strain[round(begin * STRAIN_RATE_HZ) : round(end * STRAIN_RATE_HZ)] = np.nan
+        mask[int(begin) : int(np.ceil(end))] = 0
+    with h5py.File(folder / f"{detector[0]}-{detector}_SIMULATED_4_V1-{start}-{STRAIN_S}.hdf5", "w") as file:
+        series = file.create_dataset("strain/Strain", data=strain, compression="gzip", shuffle=True)
+        series.attrs["Xspacing"] = 1 / STRAIN_RATE_HZ
+        file["meta/Detector"], file["meta/GPSstart"], file["meta/Duration"] = detector.encode(), start, STRAIN_S
+        file["quality/simple/DQmask"] = mask
+        file["quality/simple/DQShortnames"] = np.array(FLAGS, "S10")
 
 
 def simulated_views(rng: np.random.Generator, label: str) -> tuple[np.ndarray, float]:

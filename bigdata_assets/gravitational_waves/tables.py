@@ -177,6 +177,86 @@ CHIRP_PREDICTIONS = Table(
         Column("is_chirp", BooleanType(), "Whether the margin is above the threshold."),
     ),
 )
+_EVENT_DETECTOR = Column("event_detector", StringType(), "Event and detector, such as GW150914-H1; the partition key.")
+_EVENT = Column("event", StringType(), "Name of the event.")
+_DETECTOR = Column("detector", StringType(), "Detector, such as H1.")
+STRAIN = Table(
+    BRANCH,
+    "strain",
+    "One row per second around an event and detector: its strain h(t). Source: Gravitational Wave Open Science Center.",
+    (
+        _EVENT_DETECTOR,
+        _EVENT,
+        _DETECTOR,
+        Column("event_gps_s", DoubleType(), "GPS time of the event, s."),
+        Column("gps_s", LongType(), "GPS time of the row's first sample, s."),
+        Column("rate_hz", IntegerType(), "Samples a second.", check="rate_hz > 0"),
+        Column("strain", ArrayType(DoubleType(), containsNull=False), "Strain, dimensionless; NaN in gaps."),
+        Column("dq_mask", LongType(), "Data quality: a bit for each name, the first name the lowest."),
+        Column("dq_names", StringType(), "Names of the bits, joined by commas."),
+    ),
+    partition_column="event_detector",
+    partitioned_files=False,
+)
+QUARANTINED_STRAIN = Table(
+    BRANCH,
+    "quarantined_strain",
+    "One row per event and detector whose strain cannot be used.",
+    (
+        _EVENT_DETECTOR,
+        Column("path", StringType(), "Name of the file; empty where there is none."),
+        Column("reason", StringType(), "Why it is not in the table."),
+    ),
+    partition_column="event_detector",
+    partitioned_files=False,
+)
+_SCAN = Column("scan", StringType(), "Name of the Q-scan: <event>-<detector>@<GPS time>.")
+_SCAN_TIME = Column("gps_s", DoubleType(), "GPS time of the middle, s.")
+_IS_EVENT = Column("is_event", BooleanType(), "Whether it is of the event, not of the background beside it.")
+QSCANS = Table(
+    BRANCH,
+    "qscans",
+    "One row per view of a Q-scan of real strain, in the geometry of spectrograms.",
+    (
+        _EVENT_DETECTOR,
+        _EVENT,
+        _DETECTOR,
+        _SCAN,
+        _SCAN_TIME,
+        _IS_EVENT,
+        *(column for column in SPECTROGRAMS.columns if column.name in ("view_s", "pixels", "height", "width")),
+    ),
+    partition_column="event_detector",
+    partitioned_files=False,
+)
+QUARANTINED_QSCANS = Table(
+    BRANCH,
+    "quarantined_qscans",
+    "One row per Q-scan that could not be made.",
+    (_EVENT_DETECTOR, _SCAN, _IS_EVENT, Column("reason", StringType(), "Why not.")),
+    partition_column="event_detector",
+    partitioned_files=False,
+)
+EVENT_PREDICTIONS = Table(
+    BRANCH,
+    "event_predictions",
+    "One row per Q-scan and model: whether the model that learnt from Gravity Spy's glitches takes it for a chirp.",
+    (
+        _EVENT_DETECTOR,
+        _EVENT,
+        _DETECTOR,
+        _SCAN,
+        _SCAN_TIME,
+        _IS_EVENT,
+        Column("model", StringType(), "chirp_svc, rbf_svm or glitch_cnn."),
+        Column("score", DoubleType(), "A machine's margin; the network's probability of Chirp."),
+        Column("threshold", DoubleType(), "Of the score: as in chirp_predictions."),
+        Column("label", StringType(), "The class that the network thinks most likely.", nullable=True),
+        Column("is_chirp", BooleanType(), "Whether the score is above the threshold."),
+    ),
+    partition_column="event_detector",
+    partitioned_files=False,
+)
 TABLES = (
     SPECTROGRAMS,
     QUARANTINED_SPECTROGRAMS,
@@ -185,4 +265,9 @@ TABLES = (
     GLITCH_FEATURES,
     CHIRP_SVC_TUNING,
     CHIRP_PREDICTIONS,
+    STRAIN,
+    QUARANTINED_STRAIN,
+    QSCANS,
+    QUARANTINED_QSCANS,
+    EVENT_PREDICTIONS,
 )

@@ -26,40 +26,107 @@ CHI2_BINS = 16
 APPROXIMANT = "IMRPhenomD"
 
 
+WHITENED_BAND_HZ = (30.0, 300.0)
+BANK = tuple((mass, mass * ratio) for mass in np.geomspace(6, 80, 24).round(2).tolist() for ratio in (1.0, 0.5))
+"""Masses that are tried where an event's are not known, solar masses."""
+
+
+NO_SPINS = (0.0, 0.0)
+
+
 @dataclass(frozen=True)
 class Found:
     """What a matched filter says of a stretch of strain.
 
     Attributes:
-        time_s: of each value, in seconds from the strain's first sample.
+        masses: of the waveform, solar masses.
+        time_s: when the waveform of each value merges, is strongest, in seconds from the strain's first sample.
         snr: signal-to-noise ratio, the modulus of the complex filter's output.
         reduced_chi2: χ² by degree of freedom; near 1 where the loud part is like the waveform.
+        white_time_s: of each of the next two.
+        white: the strain, whitened and band-passed, in its own standard deviations.
+        white_waveform: the waveform as it fits the loudest moment, likewise.
     """
 
+    masses: tuple[float, float]
     time_s: NDArray[np.float64]
     snr: NDArray[np.float64]
     reduced_chi2: NDArray[np.float64]
+    white_time_s: NDArray[np.float64]
+    white: NDArray[np.float64]
+    white_waveform: NDArray[np.float64]
 
     @property
     def peak(self) -> int:
         """Index of the highest signal-to-noise ratio."""
         return int(np.argmax(self.snr))
 
+    @property
+    def reweighted_snr(self) -> NDArray[np.float64]:
+        """The ratio, less where χ² says that it is no binary: Usman et al. 2016, 10.1088/0264-9381/33/21/215004."""
+        return self.snr / np.maximum((1 + self.reduced_chi2**3) / 2, 1) ** (1 / 6)
 
-def matched_filter(strain: NDArray[np.float64], rate_hz: float, mass1: float, mass2: float, spin: float = 0.0) -> Found:
+
+def matched_filter(
+    strain: NDArray[np.float64], rate_hz: float, masses: tuple[float, float], spins: tuple[float, float] = NO_SPINS
+) -> Found:
     """Filter strain with the waveform of two black holes.
 
     Args:
         strain: h(t), dimensionless, without gaps, at least MIN_STRAIN_S; the answer is without its first BEFORE_S and
             its last AFTER_S.
         rate_hz: sampling rate, at least 2,048 Hz.
-        mass1: of the heavier one in the detector's frame, solar masses.
-        mass2: of the other.
-        spin: of the heavier one along the orbit's axis, from -1 to 1.
+        masses: in the detector's frame, the heavier first, solar masses.
+        spins: along the orbit's axis, from -1 to 1, in the same order.
 
     Raises:
         StrainError: there is a gap, or too little strain.
     """
+    library = pycbc()
+    data, density = _prepared(strain, rate_hz)
+    template = _template(data, density, masses, spins)
+    snr = library.filter.matched_filter(template, data, psd=density, low_frequency_cutoff=LOW_HZ)
+    chi2 = library.vetoes.power_chisq(template, data, CHI2_BINS, density, low_frequency_cutoff=LOW_HZ)
+    complex_snr = np.asarray(snr)[_KEPT]
+    # From the data's first sample, which is EDGE_S after the strain's.
+    time_s = np.asarray(snr.sample_times)[_KEPT] - float(data.start_time)
+    peak = int(np.argmax(np.abs(complex_snr)))
+    sigma = library.filter.sigma(template, psd=density, low_frequency_cutoff=LOW_HZ)
+    frequency_hz = np.asarray(template.sample_frequencies)
+    shift = np.exp(-2j * np.pi * frequency_hz * time_s[peak])
+    white, white_waveform = (
+        _white(spectrum, frequency_hz, density)
+        for spectrum in (data.to_frequencyseries(), np.asarray(template) * shift * complex_snr[peak] / sigma)
+    )
+    return Found(
+        masses=masses,
+        time_s=EDGE_S + time_s + _merger_s(template),
+        snr=np.abs(complex_snr),
+        reduced_chi2=np.asarray(chi2)[_KEPT] / (2 * CHI2_BINS - 2),
+        white_time_s=EDGE_S + np.arange(white.size) / RATE_HZ,
+        white=white / white.std(),
+        white_waveform=white_waveform / white.std(),
+    )
+
+
+def loudest_masses(strain: NDArray[np.float64], rate_hz: float) -> tuple[float, float]:
+    """The masses of BANK whose waveform has the highest signal-to-noise ratio; arguments as of `matched_filter`."""
+    data, density = _prepared(strain, rate_hz)
+
+    def loudness(masses: tuple[float, float]) -> float:
+        template = _template(data, density, masses, NO_SPINS)
+        snr = pycbc().filter.matched_filter(template, data, psd=density, low_frequency_cutoff=LOW_HZ)
+        return float(np.abs(np.asarray(snr)[_KEPT]).max())
+
+    return max(BANK, key=loudness)
+
+
+_KEPT = slice(round((BEFORE_S - EDGE_S) * RATE_HZ), -round((AFTER_S - EDGE_S) * RATE_HZ))
+"""The spectrum's filter wraps around at both ends, the waveform's own length at the beginning."""
+
+
+def _prepared(strain: NDArray[np.float64], rate_hz: float) -> tuple[Any, Any]:
+    """The strain without its edges at RATE_HZ, and its power spectral density."""
     refuse_gaps(strain)
     if len(strain) < MIN_STRAIN_S * rate_hz or rate_hz < RATE_HZ:
         raise StrainError(
@@ -70,20 +137,40 @@ def matched_filter(strain: NDArray[np.float64], rate_hz: float, mass1: float, ma
     series = library.types.TimeSeries(strain, delta_t=1 / rate_hz)
     series = library.filter.resample_to_delta_t(library.filter.highpass(series, HIGH_PASS_HZ), 1 / RATE_HZ)
     data = series.crop(EDGE_S, EDGE_S)
-    density = _density(data)
-    template, _ = library.waveform.get_fd_waveform(
-        approximant=APPROXIMANT, mass1=mass1, mass2=mass2, spin1z=spin, f_lower=LOW_HZ, delta_f=data.delta_f
+    return data, _density(data)
+
+
+def _template(data: Any, density: Any, masses: tuple[float, float], spins: tuple[float, float]) -> Any:
+    """The waveform's spectrum at the data's frequencies, its merger at time 0."""
+    template, _ = pycbc().waveform.get_fd_waveform(
+        approximant=APPROXIMANT,
+        mass1=masses[0],
+        mass2=masses[1],
+        spin1z=spins[0],
+        spin2z=spins[1],
+        f_lower=LOW_HZ,
+        delta_f=data.delta_f,
     )
     template.resize(len(density))
-    snr = library.filter.matched_filter(template, data, psd=density, low_frequency_cutoff=LOW_HZ)
-    chi2 = library.vetoes.power_chisq(template, data, CHI2_BINS, density, low_frequency_cutoff=LOW_HZ)
-    # The spectrum's filter wraps around at both ends, the waveform's own length at the beginning.
-    kept = slice(round((BEFORE_S - EDGE_S) * RATE_HZ), -round((AFTER_S - EDGE_S) * RATE_HZ))
-    return Found(
-        time_s=np.asarray(snr.sample_times)[kept] - float(series.start_time),
-        snr=np.abs(np.asarray(snr))[kept],
-        reduced_chi2=np.asarray(chi2)[kept] / (2 * CHI2_BINS - 2),
-    )
+    return template
+
+
+def _merger_s(template: Any) -> float:
+    """When the waveform is strongest, from its time 0, which is a convention of the model's and up to 10 ms off."""
+    spectrum = np.asarray(template)
+    positive_frequencies_alone = np.zeros(2 * (spectrum.size - 1), complex)
+    positive_frequencies_alone[: spectrum.size] = spectrum
+    envelope = np.abs(np.fft.ifft(positive_frequencies_alone))
+    peak = int(np.argmax(envelope))
+    return (peak if peak < envelope.size / 2 else peak - envelope.size) / RATE_HZ
+
+
+def _white(spectrum: Any, frequency_hz: NDArray[np.float64], density: Any) -> NDArray[np.float64]:
+    low, high = WHITENED_BAND_HZ
+    band = (frequency_hz >= low) & (frequency_hz <= high)
+    scaled = np.zeros(frequency_hz.size, complex)
+    scaled[band] = np.asarray(spectrum)[band] / np.sqrt(np.asarray(density)[band])
+    return np.fft.irfft(scaled)
 
 
 def _density(data: Any) -> Any:

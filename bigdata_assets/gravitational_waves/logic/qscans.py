@@ -10,12 +10,16 @@ Source of the settings: Zevin et al. 2017 (Gravity Spy), doi 10.1088/1361-6382/a
 
 import warnings
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bigdata_assets.gravitational_waves.logic.strain import StrainError, refuse_gaps
 from bigdata_assets.gravitational_waves.logic.training_set import HEIGHT, VIEWS_S, WIDTH
+
+if TYPE_CHECKING:
+    from gwpy.timeseries import TimeSeries
 
 RATE_HZ = 8_192
 """At less, tiles of low Q would not reach 2,048 Hz."""
@@ -32,7 +36,7 @@ MIN_STRAIN_S = SPAN_S + 2 * WHITENING_FFT_S
 
 
 def qscan(strain: NDArray[np.float64], rate_hz: float, time_s: float) -> NDArray[np.float32]:
-    """The four views around a time.
+    """The four views around a time: `views` of `whitened`.
 
     Args:
         strain: strain h(t), dimensionless, evenly sampled, without gaps.
@@ -45,20 +49,41 @@ def qscan(strain: NDArray[np.float64], rate_hz: float, time_s: float) -> NDArray
     Raises:
         StrainError: there is a gap, or too little strain around the time.
     """
-    from gwpy.signal.qtransform import q_scan
+    return views(whitened(strain, rate_hz), time_s)
+
+
+def whitened(strain: NDArray[np.float64], rate_hz: float) -> "TimeSeries":
+    """Strain at RATE_HZ, divided by the noise's amplitude spectral density (Welch's method with medians).
+
+    Raises:
+        StrainError: there is a gap, or too little strain.
+    """
     from gwpy.timeseries import TimeSeries
 
-    half, length_s = SPAN_S / 2, len(strain) / rate_hz
-    if length_s < MIN_STRAIN_S or not half <= time_s <= length_s - half:
-        raise StrainError(
-            f"{length_s:g} s of strain do not do for a Q-scan at second {time_s:g}: {MIN_STRAIN_S:g} s are needed, "
-            f"{half:g} of them on either side."
-        )
     refuse_gaps(strain)
+    if len(strain) < MIN_STRAIN_S * rate_hz:
+        raise StrainError(
+            f"{len(strain) / rate_hz:g} s of strain do not do for a Q-scan: {MIN_STRAIN_S:g} s are needed."
+        )
     series = TimeSeries(strain, sample_rate=rate_hz)
     if rate_hz != RATE_HZ:
         series = series.resample(RATE_HZ)
-    white = series.whiten(WHITENING_FFT_S, WHITENING_FFT_S / 2)
+    return series.whiten(WHITENING_FFT_S, WHITENING_FFT_S / 2)
+
+
+def views(white: "TimeSeries", time_s: float) -> NDArray[np.float32]:
+    """The four views of whitened strain around a time, as `qscan` returns them.
+
+    Raises:
+        StrainError: there is too little strain on one side of the time.
+    """
+    from gwpy.signal.qtransform import q_scan
+
+    half, length_s = SPAN_S / 2, float(white.duration.value)
+    if not half <= time_s <= length_s - half:
+        raise StrainError(
+            f"{length_s:g} s of strain are too few for a Q-scan at second {time_s:g}: {half:g} s on either side."
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         gram, _ = q_scan(
@@ -67,12 +92,12 @@ def qscan(strain: NDArray[np.float64], rate_hz: float, time_s: float) -> NDArray
             frange=BAND_HZ,
             search=(time_s - SEARCH_S / 2, time_s + SEARCH_S / 2),
         )
-    views = []
+    found = []
     for view_s in VIEWS_S:
         between = (time_s - view_s / 2, time_s + view_s / 2)
         energy = gram.interpolate(tres=view_s / WIDTH, fres=HEIGHT, logf=True, outseg=between)
-        views.append(grey(energy.value.T[::-1, :WIDTH]))
-    return np.stack(views)
+        found.append(grey(energy.value.T[::-1, :WIDTH]))
+    return np.stack(found)
 
 
 def grey(energy: NDArray[np.floating]) -> NDArray[np.float32]:

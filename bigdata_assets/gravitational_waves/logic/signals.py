@@ -58,16 +58,26 @@ def optimal_snr(signal: Signal, rate_hz: float) -> float:
 def chirp(rng: np.random.Generator, n_samples: int, rate_hz: float, at_s: float) -> Signal:
     """A binary black hole's plus polarisation, masses as those of the first detections, merging at `at_s`."""
     masses = rng.uniform(18, 45, size=2)
-    plus, _ = pycbc().waveform.get_td_waveform(
+    return binary((max(masses), min(masses)), (rng.uniform(-0.4, 0.4), 0.0), n_samples, rate_hz, at_s)
+
+
+def binary(
+    masses: tuple[float, float], spins: tuple[float, float], n_samples: int, rate_hz: float, at_s: float
+) -> Signal:
+    """The plus polarisation of two black holes (solar masses, spins along the orbit's axis) that merge at `at_s`."""
+    plus, cross = pycbc().waveform.get_td_waveform(
         approximant="IMRPhenomD",
-        mass1=max(masses),
-        mass2=min(masses),
-        spin1z=rng.uniform(-0.4, 0.4),
+        mass1=masses[0],
+        mass2=masses[1],
+        spin1z=spins[0],
+        spin2z=spins[1],
         delta_t=1 / rate_hz,
         f_lower=1.5 * LOW_HZ,
     )
-    # The series' time 0 is the merger.
-    return _placed(np.asarray(plus.numpy()), round(float(plus.start_time) * rate_hz), n_samples, at_s, rate_hz)
+    wave = np.asarray(plus.numpy())
+    # The merger is where it is strongest; the series' time 0 is a convention of the model's.
+    merger = int(np.argmax(np.hypot(wave, cross.numpy())))
+    return _placed(wave, -merger, n_samples, at_s, rate_hz)
 
 
 def _faded(signal: Signal, rate_hz: float) -> Signal:

@@ -4,16 +4,18 @@ File names are <observatory>-<detector>_<set>-<GPS start>-<duration>.hdf5, such 
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 FILE_NAME = re.compile(r"[A-Z]-(?P<detector>[A-Z]\d)_[A-Za-z0-9_]+-(?P<start>\d+)-(?P<duration>\d+)\.hdf5")
 MAX_SAMPLES = 4_096 * 4_096
 """GWOSC's longest files: 4,096 s at 4,096 Hz."""
+KEPT_S = 16
+"""Of a file, what is kept before and after the second of an event: the whole of GWOSC's short files."""
 
 
 class StrainFileError(RuntimeError):
@@ -49,6 +51,27 @@ class Strain:
         """Begin and end of each stretch without data, in seconds from the first sample."""
         edges = np.flatnonzero(np.diff(np.isnan(self.values), prepend=False, append=False)) / self.rate_hz
         return [(float(begin), float(end)) for begin, end in edges.reshape(-1, 2)]
+
+    @property
+    def stretches(self) -> list[tuple[float, float]]:
+        """Begin and end of each stretch with data, in seconds from the first sample."""
+        edges = [0.0, *(edge for gap in self.gaps for edge in gap), len(self.values) / self.rate_hz]
+        return [(begin, end) for begin, end in zip(edges[::2], edges[1::2], strict=True) if end > begin]
+
+    def stretch_around(self, time_s: float) -> tuple[float, float]:
+        """The stretch with data that a moment is in.
+
+        Raises:
+            StrainError: it is in a gap.
+        """
+        for begin, end in self.stretches:
+            if begin <= time_s < end:
+                return begin, end
+        raise StrainError(f"second {time_s:g} is in a gap.")
+
+    def between(self, begin_s: float, end_s: float) -> NDArray[np.float64]:
+        """Samples of a stretch, in seconds from the first sample."""
+        return self.values[round(begin_s * self.rate_hz) : round(end_s * self.rate_hz)]
 
 
 def find(folder: Path, detector: str, gps_s: float) -> Path:
@@ -100,6 +123,47 @@ def read(path: Path) -> Strain:
     return found
 
 
+def rows(strain: Strain, around_gps_s: float) -> pa.Table:
+    """The seconds around a GPS time, one row each: gps_s, rate_hz, strain, dq_mask, dq_names.
+
+    Raises:
+        StrainFileError: the strain does not cover that time.
+    """
+    first = int(around_gps_s) - KEPT_S - strain.gps_start_s
+    n_seconds = len(strain.quality)
+    if not 0 <= around_gps_s - strain.gps_start_s < n_seconds:
+        raise StrainFileError(
+            f"GPS times {strain.gps_start_s} to {strain.gps_start_s + n_seconds} do not cover {around_gps_s:.2f}."
+        )
+    seconds = range(max(first, 0), min(first + 2 * KEPT_S, n_seconds))
+    rate_hz = strain.rate_hz
+    values = strain.values[seconds.start * rate_hz : seconds.stop * rate_hz]
+    offsets = pa.array(np.arange(0, len(values) + 1, rate_hz), pa.int32())
+    return pa.table(
+        {
+            "gps_s": pa.array([strain.gps_start_s + second for second in seconds], pa.int64()),
+            "rate_hz": pa.array([rate_hz] * len(seconds), pa.int32()),
+            # NaN is a value here, not a null.
+            "strain": pa.ListArray.from_arrays(offsets, pa.array(values, from_pandas=False)),
+            "dq_mask": pa.array(strain.quality[seconds.start : seconds.stop], pa.int64()),
+            "dq_names": pa.array([",".join(strain.flags)] * len(seconds)),
+        }
+    )
+
+
+def of_rows(seconds: pa.Table, detector: str) -> Strain:
+    """What `rows` was made of, in whatever order its rows are."""
+    seconds = seconds.sort_by("gps_s")
+    return Strain(
+        detector=detector,
+        gps_start_s=seconds["gps_s"][0].as_py(),
+        rate_hz=seconds["rate_hz"][0].as_py(),
+        values=seconds["strain"].combine_chunks().flatten().to_numpy(zero_copy_only=False),
+        quality=seconds["dq_mask"].to_numpy().astype(np.uint32),
+        flags=tuple(seconds["dq_names"][0].as_py().split(",")),
+    )
+
+
 def seconds_of(flag: str, strain: Strain) -> NDArray[np.bool_]:
     """For each second whether a flag, such as DATA or CBC_CAT3, is set.
 
@@ -115,23 +179,6 @@ def refuse_gaps(values: NDArray[np.float64]) -> None:
     """Raises: StrainError, where a sample is no number."""
     if n_missing := np.count_nonzero(~np.isfinite(values)):
         raise StrainError(f"{n_missing} samples of the strain are no numbers: a gap.")
-
-
-def gapless_around(gaps: Iterable[tuple[float, float]], length_s: float, around_s: float) -> tuple[float, float]:
-    """The stretch with data around a moment, in seconds from the first sample.
-
-    Raises:
-        StrainFileError: the moment is in a gap.
-    """
-    begin, end = 0.0, length_s
-    for gap_begin, gap_end in gaps:
-        if gap_begin <= around_s < gap_end:
-            raise StrainFileError(f"second {around_s:g} is in a gap from {gap_begin:g} to {gap_end:g} s.")
-        if gap_end <= around_s:
-            begin = max(begin, gap_end)
-        else:
-            end = min(end, gap_begin)
-    return begin, end
 
 
 def _text(value: bytes | str) -> str:

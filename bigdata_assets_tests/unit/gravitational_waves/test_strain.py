@@ -4,7 +4,15 @@ import h5py
 import numpy as np
 import pytest
 
-from bigdata_assets.gravitational_waves.logic.strain import StrainFileError, find, gapless_around, read, seconds_of
+from bigdata_assets.gravitational_waves.logic.strain import (
+    StrainError,
+    StrainFileError,
+    find,
+    of_rows,
+    read,
+    rows,
+    seconds_of,
+)
 from bigdata_assets_tests.integration.conftest import REAL_DATA
 
 RATE_HZ, DURATION_S, START_S = 256, 8, 1_000_000_000
@@ -51,13 +59,31 @@ def test_gaps_are_found_and_what_is_around_a_moment(file):
     values = np.ones(RATE_HZ * DURATION_S)
     values[: RATE_HZ // 2] = np.nan
     values[3 * RATE_HZ : 4 * RATE_HZ] = np.nan
-    gaps = read(file(strain__Strain=values)).gaps
-    assert gaps == [(0.0, 0.5), (3.0, 4.0)]
-    assert gapless_around(gaps, DURATION_S, 2.0) == (0.5, 3.0)
-    assert gapless_around(gaps, DURATION_S, 6.0) == (4.0, 8.0)
-    assert gapless_around([], DURATION_S, 6.0) == (0.0, 8.0)
-    with pytest.raises(StrainFileError, match=r"second 3\.5 is in a gap from 3 to 4 s"):
-        gapless_around(gaps, DURATION_S, 3.5)
+    strain = read(file(strain__Strain=values))
+    assert strain.gaps == [(0.0, 0.5), (3.0, 4.0)]
+    assert strain.stretches == [(0.5, 3.0), (4.0, 8.0)]
+    assert strain.stretch_around(2.0) == (0.5, 3.0)
+    assert np.isfinite(strain.between(0.5, 3.0)).all()
+    assert strain.between(4.0, 8.0).size == 4 * RATE_HZ
+    with pytest.raises(StrainError, match=r"second 3\.5 is in a gap"):
+        strain.stretch_around(3.5)
+
+
+def test_seconds_around_an_event_are_rows_and_strain_again(file, monkeypatch):
+    values = np.arange(RATE_HZ * DURATION_S) * 1e-21
+    values[: RATE_HZ // 2] = np.nan
+    strain = read(file(strain__Strain=values))
+    seconds = rows(strain, START_S + 4.3)
+    assert seconds["gps_s"].to_pylist() == list(range(START_S, START_S + DURATION_S))
+    assert seconds["strain"].null_count == 0
+    again = of_rows(seconds.take(list(reversed(range(DURATION_S)))), "H1")
+    np.testing.assert_array_equal(again.values, strain.values)
+    assert (again.gps_start_s, again.flags) == (START_S, tuple(FLAGS))
+    np.testing.assert_array_equal(again.quality, strain.quality)
+    monkeypatch.setattr("bigdata_assets.gravitational_waves.logic.strain.KEPT_S", 2)
+    assert rows(strain, START_S + 4.3)["gps_s"].to_pylist() == [START_S + second for second in (2, 3, 4, 5)]
+    with pytest.raises(StrainFileError, match="do not cover 1000000008"):
+        rows(strain, START_S + 8)
 
 
 @pytest.mark.parametrize(
