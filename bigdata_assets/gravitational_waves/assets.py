@@ -292,12 +292,14 @@ def event_predictions(
     """What each model says of the run's Q-scans."""
     from bigdata_assets.gravitational_waves.logic import features, rbf, sky, svc
 
-    glitches = features.features(sky.as_glitches(qscans))
-    settings = svc.from_parameters(chirp_svc.card["parameters"])
-    linear = svc.margins(chirp_svc.load(), svc.vectors(glitches, settings)).toPandas()
-    rows = rbf.with_pixels(glitches.toPandas())
-    kernel = rows[["id"]].assign(margin=rbf.margins(rbf_svm.load(rbf.TRUSTED_TYPES), rows))
-    return sky.predictions(qscans, {"chirp_svc": linear, "rbf_svm": kernel}, chirp_predictions)
+    scans, margins = sky.scans_of(qscans), {}
+    if len(scans):
+        glitches = features.features(sky.as_glitches(qscans))
+        settings = svc.from_parameters(chirp_svc.card["parameters"])
+        margins["chirp_svc"] = svc.margins(chirp_svc.load(), svc.vectors(glitches, settings)).toPandas()
+        rows = rbf.with_pixels(glitches.toPandas())
+        margins["rbf_svm"] = rows[["id"]].assign(margin=rbf.margins(rbf_svm.load(rbf.TRUSTED_TYPES), rows))
+    return sky.predictions(scans, margins, chirp_predictions)
 
 
 ASSETS: Sequence[dg.AssetsDefinition] = (

@@ -9,7 +9,7 @@ an event in two detectors, of another in one with a gap beside it, and a third e
 import csv
 import random
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ DURATION_S = qscans.MIN_STRAIN_S
 GPS_START = 1_187_008_882
 STRAIN_RATE_HZ = 4_096
 STRAIN_S = 32
-STRAIN_EVENTS = (
+STRAIN_EVENTS: Sequence[tuple[events.Event, Mapping[str, tuple[float, float]], tuple[float, float] | None]] = (
     # The first's waves reach Livingston 7 ms before Hanford, upside down.
     (
         events.Event("SIM170901", 1_188_300_016.4, (36.0, 29.0), (0.1, 0.0)),

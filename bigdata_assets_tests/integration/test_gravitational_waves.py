@@ -8,14 +8,17 @@ from typing import Any
 import dagster as dg
 import h5py
 import numpy as np
+import pandas as pd
 import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
 
+from bigdata_assets import definitions
 from bigdata_assets.gravitational_waves.logic import svc, training_set
 from bigdata_assets.gravitational_waves.logic.training_set import CLASSES, VIEWS_S
+from bigdata_assets.gravitational_waves.partitions import SKY_EVENTS
 from bigdata_assets_tests.conftest import Engines
 from bigdata_assets_tests.integration.conftest import REAL_DATA, Project
 
@@ -252,3 +255,65 @@ class WorkersMemory:
                     self.peak_bytes = max(self.peak_bytes, process.memory_info().rss)
                 except psutil.NoSuchProcess:
                     continue
+
+
+SKY_ASSETS = ("strain", "quarantined_strain", "qscans", "quarantined_qscans", "event_predictions")
+
+
+def add_events(project: Project, *event_keys: str) -> list[str]:
+    """Partitions of the events that the project's strain is there for, and of `event_keys`."""
+    with project.instance() as instance:
+        found = definitions.discover_partitions(project.settings, instance)[SKY_EVENTS]
+        instance.add_dynamic_partitions(str(SKY_EVENTS.name), list(event_keys))
+    return [*found, *event_keys]
+
+
+def use_models_of(project: Project, other: Project) -> None:
+    for name in ("chirp_predictions", "chirp_svc", "rbf_svm"):
+        shutil.copytree(f"{other.settings.storage}/{BRANCH}/{name}", f"{project.settings.storage}/{BRANCH}/{name}")
+
+
+@pytest.fixture(scope="session")
+def with_models(sampled: Project) -> Project:
+    if not (Path(sampled.settings.storage) / BRANCH / "chirp_predictions").exists():
+        run(sampled, CHIRP_ASSETS, config=FEWER_FITS)
+    return sampled
+
+
+def test_simulated_events_are_chirps_and_the_background_is_not(with_models: Project) -> None:
+    keys_found = add_events(with_models, "SIM171103-H1")
+    assert keys_found == ["SIM170901-H1", "SIM170901-L1", "SIM171002-H1", "SIM171103-H1"]
+    result = run(with_models, SKY_ASSETS, keys_found[0], keys_found[-1])
+    assert not checks(result)["events_have_strain"], "one event has no file"
+    (refused,) = with_models.table("quarantined_strain", branch=BRANCH).to_dict("records")
+    assert refused["event_detector"] == "SIM171103-H1"
+    assert "has no file of H1" in refused["reason"]
+    scans = with_models.table("qscans", branch=BRANCH)
+    assert scans.groupby("event_detector")["scan"].nunique().to_dict() == dict.fromkeys(keys_found[:3], 7)
+    assert (scans.groupby("scan")["view_s"].apply(sorted) == pd.Series([list(VIEWS_S)]).iloc[0]).all()
+    predicted = with_models.table("event_predictions", branch=BRANCH)
+    assert len(predicted) == 2 * 21
+    assert predicted.query("is_event")["is_chirp"].all()
+    assert predicted.query("not is_event")["is_chirp"].mean() <= 0.1
+
+    report = run(with_models, ("strain_report",), "SIM170901-H1")
+    (made,) = report.asset_materializations_for_node(f"{BRANCH}__strain_report")
+    numbers = {name: value.value for name, value in made.metadata.items() if isinstance(value.value, float)}
+    assert numbers["SNR"] == pytest.approx(16, abs=2)
+    assert numbers["network SNR with L1"] == pytest.approx(np.hypot(16, 13), abs=2.5)
+    assert abs(numbers["ms from the listed time"]) < 3
+
+
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no folder with the official files at {REAL_DATA}")
+def test_models_that_learnt_from_simulated_glitches_see_the_real_events(
+    with_models: Project, empty_project: Project
+) -> None:
+    project = Project(empty_project.settings.dagster_home.parent / "sky", empty_project.settings, str(REAL_DATA))
+    use_models_of(project, with_models)
+    keys_found = add_events(project)
+    assert len(keys_found) == 6
+    assert run(project, SKY_ASSETS, keys_found[0], keys_found[-1]).success
+    predicted = project.table("event_predictions", branch=BRANCH)
+    called = predicted.query("is_event").pivot_table(index="event", columns="model", values="is_chirp", aggfunc="sum")
+    print(called, predicted.query("not is_event").groupby("model")["is_chirp"].agg(["sum", "size"]))
+    print(predicted.query("is_event")[["event_detector", "model", "score", "threshold", "is_chirp"]])

@@ -19,10 +19,22 @@ if TYPE_CHECKING:
 
 AWAY_S = qscans.SPAN_S / 2
 """Background is at least so far from the event that no view of it is transformed together with the event."""
-SCANS_DDL = (
-    "event_detector string, event string, detector string, scan string, gps_s double, is_event boolean, "
-    "view_s double, pixels array<float>, height int, width int, reason string"
+SCANS = pa.schema(
+    [
+        ("event_detector", pa.string()),
+        ("event", pa.string()),
+        ("detector", pa.string()),
+        ("scan", pa.string()),
+        ("gps_s", pa.float64()),
+        ("is_event", pa.bool_()),
+        ("view_s", pa.float64()),
+        ("pixels", pa.list_(pa.float32())),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("reason", pa.string()),
+    ]
 )
+"""A row per view, or one with a reason per Q-scan that could not be made."""
 
 
 def read_strain(folder: Path, keys: Sequence[str]) -> tuple[list[pa.Table], list[dict[str, str]]]:
@@ -65,16 +77,18 @@ def _named(rows: pa.Table, key: str, **more: Any) -> pa.Table:
 
 
 def scan(seconds: "DataFrame", n_keys: int, background: int) -> pa.Table:
-    """Q-scans of rows of the table `strain`, computed by Spark's workers a key at a time: columns of SCANS_DDL.
+    """Q-scans of rows of the table `strain`, computed by Spark's workers a key at a time: columns of SCANS.
 
     Args:
         seconds: rows of `strain`.
         n_keys: how many keys these have.
         background: how many scans of the background beside each event.
     """
+    from pyspark.sql.pandas.types import from_arrow_schema
+
     # By number: what Spark chose from the few bytes would be one task.
     keyed = seconds.repartition(n_keys, "event_detector").groupBy("event_detector")
-    return keyed.applyInArrow(partial(_scan_rows, background=background), SCANS_DDL).toArrow()
+    return keyed.applyInArrow(partial(_scan_rows, background=background), from_arrow_schema(SCANS)).toArrow()
 
 
 def _scan_rows(seconds: pa.Table, background: int) -> pa.Table:
@@ -90,11 +104,7 @@ def _scan_rows(seconds: pa.Table, background: int) -> pa.Table:
             continue
         for view_s, image in zip(VIEWS_S, views, strict=True):
             rows.append(row | {"view_s": view_s, "pixels": image.ravel(), "height": HEIGHT, "width": WIDTH})
-    from pyspark.sql.pandas.types import to_arrow_schema
-    from pyspark.sql.types import StructType
-
-    schema = to_arrow_schema(StructType.fromDDL(SCANS_DDL))
-    return pa.Table.from_pylist(rows, schema=schema)
+    return pa.Table.from_pylist(rows, schema=SCANS)
 
 
 def scans(found: strain.Strain, event_gps_s: float, background: int) -> Iterator[dict[str, Any]]:
@@ -140,29 +150,31 @@ def by_detector(seconds: pa.Table) -> dict[str, strain.Strain]:
     }
 
 
-def predictions(scanned: "DataFrame", margins: Mapping[str, pd.DataFrame], chirps: pd.DataFrame) -> pd.DataFrame:
+def scans_of(views: "DataFrame") -> pd.DataFrame:
+    """One row per Q-scan of rows of `qscans`, without its pixels."""
+    return views.select("event_detector", "event", "detector", "scan", "gps_s", "is_event").distinct().toPandas()
+
+
+def predictions(scans: pd.DataFrame, margins: Mapping[str, pd.DataFrame], chirps: pd.DataFrame) -> pd.DataFrame:
     """Rows of event_predictions.
 
     Args:
-        scanned: rows of `qscans`.
+        scans: as `scans_of` returns them.
         margins: by model one row per Q-scan: id (its `scan`), margin.
         chirps: rows of chirp_predictions, for the models' thresholds.
 
     Raises:
         ValueError: a model has no score for a Q-scan, or two.
     """
-    names = ["event_detector", "event", "detector", "scan", "gps_s", "is_event"]
-    scans = scanned.select(*names).distinct().toPandas()
     thresholds = chirps.groupby("model")["threshold"].first()
-    found = []
+    found = [scans.iloc[:0].assign(model="", score=0.0, label=None, threshold=0.0)]
     for model, rows in margins.items():
         scored = rows.rename(columns={"id": "scan", "margin": "score"})[["scan", "score"]]
-        found.append(scans.merge(scored, on="scan", validate="one_to_one").assign(model=model))
-        if len(found[-1]) != len(scans):
-            raise ValueError(f"{model} has scores for {len(found[-1])} of {len(scans)} Q-scans")
-    table = pd.concat(found, ignore_index=True).assign(label=None)
-    threshold = table["model"].map(thresholds)
-    return table.assign(threshold=threshold, is_chirp=table["score"] > threshold)
+        merged = scans.merge(scored, on="scan", validate="one_to_one")
+        if len(merged) != len(scans):
+            raise ValueError(f"{model} has scores for {len(merged)} of {len(scans)} Q-scans")
+        found.append(merged.assign(model=model, label=None, threshold=thresholds[model]))
+    return pd.concat(found, ignore_index=True).assign(is_chirp=lambda rows: rows["score"] > rows["threshold"])
 
 
 def agreement(predicted: pd.DataFrame) -> dict[str, dict[str, str]]:

@@ -176,6 +176,7 @@ def _views(strain: Strain, event: Event) -> Any:
     images = qscans.qscan(strain.between(begin, end), strain.rate_hz, time_s - begin)
     for axes, image, view_s in zip(figure.subplots(1, len(VIEWS_S)), images, VIEWS_S, strict=True):
         axes.imshow(image, cmap="gray", vmin=0.08, vmax=0.87, aspect="auto", extent=(-view_s / 2, view_s / 2, 0, 1))
+        axes.grid(visible=False)
         low, high = qscans.BAND_HZ
         ticks = np.array([16, 64, 256, 1024])
         axes.set(xlabel="s", yticks=np.log(ticks / low) / np.log(high / low))

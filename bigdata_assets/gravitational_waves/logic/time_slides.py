@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 CLUSTER_S = 0.1
 """Of each such window only the loudest moment is a trigger."""
-MIN_STATISTIC = 4.0
+MIN_STATISTIC = 3.0
 STEP_S = 0.1
 TIMING_ERROR_S = 0.005
 LIGHT_S = {("H1", "L1"): 0.0100, ("H1", "V1"): 0.0273, ("L1", "V1"): 0.0264}

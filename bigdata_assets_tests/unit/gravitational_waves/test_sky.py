@@ -1,0 +1,125 @@
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from bigdata_assets.gravitational_waves import sample
+from bigdata_assets.gravitational_waves.logic import events, sky, strain, strain_report
+
+EVENT, DETECTORS, GAP = sample.STRAIN_EVENTS[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two of the sample's events: one with strain and a gap in it, one without."""
+    place = tmp_path_factory.mktemp("sky")
+    for event in (EVENT, events.Event("NOTHING", 1_100_000_000.0)):
+        events.add(place, event)
+    sample._write_strain(place / events.FOLDER, np.random.default_rng(0), EVENT, "H1", 0.0, 20.0, GAP)
+    return place
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    (seconds,), _ = sky.read_strain(folder, [f"{EVENT.name}-H1"])
+    return sky.by_detector(seconds)["H1"]
+
+
+def test_strain_is_read_and_what_cannot_be_is_said(folder):
+    broken = folder / events.FOLDER / f"L-L1_SIMULATED_4_V1-{int(EVENT.gps_s) - 16}-32.hdf5"
+    broken.write_bytes(b"no HDF5")
+    keys = [f"{EVENT.name}-{detector}" for detector in ("H1", "L1", "V1")] + ["NOTHING-H1", "UNKNOWN-H1"]
+    rows, refused = sky.read_strain(folder, keys)
+    assert [table["event_detector"][0].as_py() for table in rows] == [f"{EVENT.name}-H1"]
+    assert rows[0].num_rows == 32
+    assert {row["event_detector"].split("-")[1] for row in refused} == {"L1", "V1", "H1"}
+    reasons = {row["event_detector"]: row["reason"] for row in refused}
+    assert "cannot be read as a GWOSC file" in reasons[f"{EVENT.name}-L1"]
+    assert "has no file of V1" in reasons[f"{EVENT.name}-V1"]
+    assert "has no file of H1" in reasons["NOTHING-H1"]
+    assert "no event UNKNOWN" in reasons["UNKNOWN-H1"]
+
+
+def test_a_file_of_another_detector_is_refused(folder, tmp_path):
+    events.add(tmp_path, EVENT)
+    (name,) = (path for path in (folder / events.FOLDER).glob("H-*.hdf5"))
+    (tmp_path / events.FOLDER / name.name.replace("H-H1", "L-L1")).write_bytes(name.read_bytes())
+    _, (refused,) = sky.read_strain(tmp_path, [f"{EVENT.name}-L1"])
+    assert "says that it is of H1" in refused["reason"]
+
+
+def test_background_is_away_from_the_event_and_from_gaps():
+    times = sky.background_times([(0.0, 25.0), (27.5, 32.0)], 16.6, 6)
+    assert len(times) == 6
+    assert all(abs(second - 16.6) >= 4 and 4 <= second <= 21 for second in times)
+    assert sky.background_times([(0.0, 25.0)], 16.6, 0) == []
+    assert len(sky.background_times([(0.0, 25.0)], 16.6, 100)) == 10
+    assert sky.background_times([(0.0, 15.0)], 7.0, 3) == [], "too little to whiten"
+
+
+def test_the_event_and_its_background_are_scanned(found):
+    rows = list(sky.scans(found, EVENT.gps_s, 2))
+    assert [row["is_event"] for row in rows] == [True, False, False]
+    assert all(row["views"].shape == (4, 140, 170) for row in rows)
+    loudest = [row["views"][1].max() for row in rows]
+    assert loudest[0] > max(loudest[1:]) + 0.1
+
+
+def test_an_event_in_a_gap_has_a_reason_and_its_background_is_scanned(found):
+    rows = list(sky.scans(found, found.gps_start_s + 26.0, 1))
+    assert "is in a gap" in rows[0]["reason"]
+    assert rows[1]["views"].shape == (4, 140, 170)
+
+
+def test_every_scan_has_a_score_of_every_model():
+    scans = pd.DataFrame(
+        {
+            "event_detector": "E-H1",
+            "event": "E",
+            "detector": "H1",
+            "scan": ["E-H1@1.000", "E-H1@9.000"],
+            "gps_s": [1.0, 9.0],
+            "is_event": [True, False],
+        }
+    )
+    chirps = pd.DataFrame({"model": ["a", "a", "b"], "threshold": [0.5, 0.5, -1.0]})
+    margins = {
+        "a": pd.DataFrame({"id": ["E-H1@9.000", "E-H1@1.000"], "margin": [0.1, 0.7]}),
+        "b": pd.DataFrame({"id": ["E-H1@1.000", "E-H1@9.000"], "margin": [-2.0, 0.0]}),
+    }
+    table = sky.predictions(scans, margins, chirps)
+    assert table.set_index(["model", "scan"])["is_chirp"].to_dict() == {
+        ("a", "E-H1@1.000"): True,
+        ("a", "E-H1@9.000"): False,
+        ("b", "E-H1@1.000"): False,
+        ("b", "E-H1@9.000"): True,
+    }
+    assert sky.agreement(table) == {
+        "a": {"events": "1 of 1", "background": "0 of 1"},
+        "b": {"events": "0 of 1", "background": "1 of 1"},
+    }
+    with pytest.raises(ValueError, match="a has scores for 1 of 2"):
+        sky.predictions(scans, {"a": margins["a"][:1]}, chirps)
+    assert sky.predictions(scans[:0], {}, chirps).empty
+
+
+def test_a_report_of_an_event_in_one_detector(found):
+    report = strain_report.report({"H1": found}, "H1", EVENT)
+    assert report.numbers["SNR"] == pytest.approx(20, abs=2.5)
+    assert abs(report.numbers["ms from the listed time"]) < 3
+    assert len(report.figures) == 6
+    assert {row["flag"]: row["seconds"] for row in report.tables["Data quality"].to_dict("records")}["gaps"] == 2.5
+
+
+def test_a_report_says_what_it_cannot_look_at(found):
+    in_gap = strain_report.report({"H1": found}, "H1", events.Event("G", found.gps_start_s + 26.0))
+    assert "is in a gap" in in_gap.summary
+    assert list(in_gap.figures) == ["Strain, and what its quality flags say of each second"]
+    nothing = strain_report.report({}, "H1", EVENT)
+    assert "quarantined_strain" in nothing.summary
+
+
+def test_seconds_of_two_detectors_are_told_apart(found):
+    seconds = strain.rows(found, EVENT.gps_s)
+    rows = [seconds.append_column("detector", pa.array([detector] * seconds.num_rows)) for detector in ("H1", "L1")]
+    assert set(sky.by_detector(pa.concat_tables(rows))) == {"H1", "L1"}
