@@ -162,7 +162,10 @@ def add_event(name: str, gps: float | None, masses: tuple[float, float] | None) 
         raise click.UsageError("BIGDATA_SOURCES must be `official`, or a folder with a sub-folder gravitational_waves.")
     try:
         if gps is not None:
-            events.add(folder, events.Event(name, gps, masses))
+            event = events.Event(name, gps, masses)
+            if not events.detectors(folder, event):
+                raise StrainFileError(f"{folder / events.FOLDER} has no file that covers GPS time {gps}")
+            events.add(folder, event)
         elif settings.sources == "official":
             events.fetch(folder, name, masses)
         else:
@@ -170,12 +173,11 @@ def add_event(name: str, gps: float | None, masses: tuple[float, float] | None) 
         keys = [key for key in events.keys(folder) if events.parse(key)[0] == name]
     except StrainFileError as error:
         raise click.ClickException(str(error)) from error
-    if not keys:
-        raise click.ClickException(f"{folder / events.FOLDER} has no file that covers GPS time {gps}")
     stack.prepare_dagster_home(settings, end_runs=False)
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         instance.add_dynamic_partitions(str(partitions.SKY_EVENTS.name), keys)
-    click.echo(f"added {', '.join(keys)}: bigdata-assets materialize --partition {keys[0]} --select '...'")
+    click.echo(f"added {', '.join(keys)}; to look at one:")
+    click.echo(f"bigdata-assets materialize --select 'key:\"gravitational_waves/strain\"+' --partition {keys[0]}")
 
 
 def _seconds(text: str) -> float:

@@ -34,3 +34,21 @@ def test_official_says_how_to_get_what_only_a_person_can_download(tmp_path):
 def test_a_folder_without_the_branch_is_named(tmp_path):
     with pytest.raises(SourceUnavailableError, match="malicious_urls"):
         Sources(location=str(tmp_path), cache=str(tmp_path)).folder("malicious_urls")
+
+
+def test_a_download_that_fails_says_what_is_missing_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    sources = Sources(location="official", cache=str(tmp_path))
+    with pytest.raises(SourceUnavailableError, match=r"trainingsetv1d1\.h5.*1486046.*download by hand into"):
+        sources.folder("gravitational_waves")
+    assert not any(sources.folder("gravitational_waves", download=False).iterdir())
+
+
+def test_what_is_there_is_not_downloaded_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    sources = Sources(location="official", cache=str(tmp_path))
+    folder = sources.folder("gravitational_waves", download=False)
+    for name in ("trainingsetv1d1.h5", "trainingset_v1d1_metadata.csv"):
+        (folder / name).touch()
+    assert sources.folder("gravitational_waves") == folder

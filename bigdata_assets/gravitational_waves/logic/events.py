@@ -4,6 +4,7 @@ A folder `strain` has events.json as the open-data tutorials have it (`tevent`, 
 GWOSC's files beside it, which are found by their GPS time.
 """
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass
@@ -79,31 +80,24 @@ def add(folder: Path, event: Event) -> None:
     aside.rename(path)
 
 
+def detectors(folder: Path, event: Event) -> list[str]:
+    """Those that have a file of the event's time."""
+    found = []
+    for detector in DETECTORS:
+        with contextlib.suppress(StrainFileError):
+            find(folder / FOLDER, detector, event.gps_s)
+            found.append(detector)
+    return found
+
+
 def keys(folder: Path) -> list[str]:
-    """Partition keys `<event>-<detector>`: of each event the detectors that have a file of its time."""
-    return [
-        f"{event.name}-{detector}"
-        for event in read(folder).values()
-        for detector in DETECTORS
-        if _has(folder, event, detector)
-    ]
+    """Partition keys `<event>-<detector>`: of each event the detectors that have a file."""
+    return [f"{event.name}-{detector}" for event in read(folder).values() for detector in detectors(folder, event)]
 
 
 def without_files(folder: Path) -> list[str]:
     """Events of the list that no file is there for."""
-    return [
-        event.name
-        for event in read(folder).values()
-        if not any(_has(folder, event, detector) for detector in DETECTORS)
-    ]
-
-
-def _has(folder: Path, event: Event, detector: str) -> bool:
-    try:
-        find(folder / FOLDER, detector, event.gps_s)
-    except StrainFileError:
-        return False
-    return True
+    return [event.name for event in read(folder).values() if not detectors(folder, event)]
 
 
 def parse(key: str) -> tuple[str, str]:
