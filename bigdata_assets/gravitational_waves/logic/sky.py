@@ -1,7 +1,6 @@
 """From strain files to Q-scans of events and of the background beside them, and what models say of these."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,9 +85,12 @@ def scan(seconds: "DataFrame", n_keys: int, background: int) -> pa.Table:
     """
     from pyspark.sql.pandas.types import from_arrow_schema
 
+    def of_key(rows: pa.Table) -> pa.Table:
+        return _scan_rows(rows, background)
+
     # By number: what Spark chose from the few bytes would be one task.
     keyed = seconds.repartition(n_keys, "event_detector").groupBy("event_detector")
-    return keyed.applyInArrow(partial(_scan_rows, background=background), from_arrow_schema(SCANS)).toArrow()
+    return keyed.applyInArrow(of_key, from_arrow_schema(SCANS)).toArrow()
 
 
 def _scan_rows(seconds: pa.Table, background: int) -> pa.Table:
