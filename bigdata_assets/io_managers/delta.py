@@ -204,8 +204,8 @@ class DeltaIOManager(dg.IOManager):
         if keys is not None and (others := sorted(set(files["partition"].to_pylist()) - set(keys))):
             reasons.append(f"partitions that are not this write's: {others}")
         if not reasons and table.constraints and files.num_rows:
-            rows = self.spark.read.schema(table.spark_schema).option("basePath", self.location(table))
-            rows = rows.parquet(*[f"{self.location(table)}/{file}" for file in files["file"].to_pylist()])
+            reader = self.spark.read.schema(table.spark_schema).option("basePath", self.location(table))
+            rows = reader.parquet(*[f"{self.location(table)}/{file}" for file in files["file"].to_pylist()])
             checks = table.constraints.items()
             counts = rows.agg(*[functions.expr(f"count_if(({sql}) IS NOT TRUE)").alias(name) for name, sql in checks])
             broken = counts.toArrow().to_pylist()[0].items()
