@@ -111,7 +111,7 @@ class ByStaging(DeltaIOManager):
     def write(self, table: Table, obj: Any, keys: Any, run_id: str) -> tuple[int, int, int]:
         if table is EVERY_TYPE and isinstance(obj, pa.Table):
             obj = staged(self, table, (None, obj))
-        elif table is ROWS and set(obj) == {"part", "n", "text"} and (obj.empty or obj["n"].dtype != object):
+        elif table is ROWS and isinstance(obj, pd.DataFrame) and (obj.empty or obj["n"].dtype != object):
             obj = staged(self, table, *((key, delta._arrow_table(table, rows)) for key, rows in obj.groupby("part")))
         return super().write(table, obj, keys, run_id)
 
