@@ -1,7 +1,7 @@
 """Assets of the gravitational_waves branch: the training set, its gallery, and classifiers of chirps."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -29,6 +29,7 @@ from bigdata_assets.gravitational_waves.tables import (
 )
 from bigdata_assets.io_managers.sklearn_model import StoredModel, TrainedModel
 from bigdata_assets.io_managers.spark_model import StoredSparkModel, TrainedSparkModel
+from bigdata_assets.io_managers.staging import StagedFiles
 from bigdata_assets.reports import Report
 from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.sources import Sources
@@ -80,17 +81,16 @@ class ReportConfig(SeedConfig):
     },
     partitions_def=GLITCH_CLASSES,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    required_resource_keys={"sources", "spark"},
+    required_resource_keys={"sources", "spark", "delta"},
 )
-def spectrograms(context: dg.AssetExecutionContext) -> Iterator[dg.Output[DataFrame]]:
+def spectrograms(context: dg.AssetExecutionContext) -> tuple[StagedFiles, pa.Table]:
     """The images of the run's classes, and the datasets that are none."""
     from bigdata_assets.gravitational_waves.logic import training_set
 
-    path = context.resources.sources.folder(BRANCH) / training_set.FILE
-    rows = training_set.read_images(context.resources.spark.spark_session, path, sorted(context.partition_keys))
-    yield dg.Output(rows.where("reason IS NULL").select(SPECTROGRAMS.column_names), "spectrograms")
-    bad = rows.where("reason IS NOT NULL").select(QUARANTINED_SPECTROGRAMS.column_names)
-    yield dg.Output(bad, "quarantined_spectrograms")
+    resources, labels = context.resources, sorted(context.partition_keys)
+    path = resources.sources.folder(BRANCH) / training_set.FILE
+    staging = resources.delta.staging(SPECTROGRAMS)
+    return training_set.stage_images(resources.spark.spark_session, path, labels, staging)
 
 
 @dg.multi_asset(

@@ -5,7 +5,7 @@ log, so that a run killed at any point leaves either the old rows or the new one
 come from the commit that the write made.
 
 A Spark frame is written by Spark. What is in this process's memory already, pandas or Arrow, is written by deltalake:
-20 ms where Spark takes 1 to 2 s.
+20 ms where Spark takes 1 to 2 s. Files that Spark's Python workers have written (staging.py) are only committed.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ from pyspark.sql import DataFrame, SparkSession, functions
 from pyspark.sql.types import ArrayType, StructType
 from upath import UPath
 
+from bigdata_assets.io_managers.staging import StagedFiles, Staging
 from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.tables import Table, sql_name, sql_text
 
@@ -46,6 +47,7 @@ REFUSED_BY_DELTALAKE = "Invalid data found"
 """In its message for any of the three; it has no conditions."""
 
 Frame: TypeAlias = DataFrame | pd.DataFrame | pa.Table
+Written: TypeAlias = Frame | StagedFiles
 T = TypeVar("T")
 
 
@@ -54,7 +56,7 @@ class DeltaTableError(RuntimeError):
 
 
 class DeltaIOManager(dg.IOManager):
-    """Stores Spark, pandas and Arrow frames as the Delta tables that are declared for their assets."""
+    """Stores Spark, pandas and Arrow frames and staged files as the Delta tables that are declared for their assets."""
 
     def __init__(self, storage: str, spark: SparkResource, tables: Iterable[Table]) -> None:
         self.storage = storage
@@ -63,7 +65,7 @@ class DeltaIOManager(dg.IOManager):
 
     # -- writing
 
-    def handle_output(self, context: dg.OutputContext, obj: Frame) -> None:
+    def handle_output(self, context: dg.OutputContext, obj: Written) -> None:
         table = self.table(context.asset_key)
         keys = sorted(context.asset_partition_keys) if context.has_asset_partitions else None
         if (keys is not None) != (table.partition_column is not None):
@@ -71,13 +73,13 @@ class DeltaIOManager(dg.IOManager):
                 f"{table.path}: the asset is {'' if keys else 'not '}partitioned but its table declares "
                 f"partition_column={table.partition_column!r}; make tables.py and the asset agree."
             )
-        if not isinstance(obj, DataFrame):
+        if not isinstance(obj, DataFrame | StagedFiles):
             obj = _arrow_table(table, obj)
         version, rows, n_bytes = self.write(table, obj, keys, run_id=context.run_id)
-        if isinstance(obj, DataFrame):
-            preview = _first_rows(table, self.stored(table, version), keys)
-        else:
+        if isinstance(obj, pa.Table):
             preview = obj.slice(0, PREVIEW_ROWS)
+        else:
+            preview = _first_rows(table, self.stored(table, version), keys)
         context.add_output_metadata(
             {
                 "path": self.location(table),
@@ -92,8 +94,8 @@ class DeltaIOManager(dg.IOManager):
         if keys is not None and len(keys) > 1:
             self._add_partition_metadata(context, table, version, keys, obj)
 
-    def write(self, table: Table, obj: Frame, keys: Sequence[str] | None, run_id: str) -> tuple[int, int, int]:
-        """Replace a table, or its partitions `keys`, by a frame.
+    def write(self, table: Table, obj: Written, keys: Sequence[str] | None, run_id: str) -> tuple[int, int, int]:
+        """Replace a table, or its partitions `keys`, by a frame or by staged files.
 
         Returns:
             The Delta version that holds the frame, and the rows and bytes that its commit added.
@@ -103,6 +105,8 @@ class DeltaIOManager(dg.IOManager):
         """
         if isinstance(obj, DataFrame):
             writer = self._spark_writer(table, obj, keys)
+        elif isinstance(obj, StagedFiles):
+            writer = self._staged_writer(table, obj.files, keys)
         else:
             writer = self._arrow_writer(table, _arrow_table(table, obj), keys)
         stored = self.create(table)
@@ -146,6 +150,68 @@ class DeltaIOManager(dg.IOManager):
             write_deltalake(stored, rows, mode="overwrite", predicate=predicate, commit_properties=properties)
 
         return write
+
+    def staging(self, table: Table) -> Staging:
+        """Where workers put files of a table, for `write` to commit; the table is created if it is not there.
+
+        Raises:
+            DeltaTableError: the stored table has other columns than the declared one, or a file of it may hold rows of
+                several partitions.
+        """
+        if table.partition_column and not table.file_partitioning:
+            raise DeltaTableError(f"{table.path}: files that hold several partitions cannot be staged.")
+        self.create(table)
+        columns = StructType([field for field in table.spark_schema if field.name != table.partition_column])
+        return Staging(self.location(table), columns.json(), table.partition_column)
+
+    def _staged_writer(self, table: Table, files: pa.Table, keys: Sequence[str] | None) -> Callable[[Any, str], None]:
+        from deltalake import CommitProperties
+        from deltalake.transaction import AddAction
+
+        self._refuse(table, files, keys)
+        column, now_ms = table.partition_column, int(time.time() * 1000)
+        added = [
+            AddAction(
+                path=file["file"],
+                size=file["bytes"],
+                partition_values={column: file["partition"]} if column else {},
+                modification_time=now_ms,
+                data_change=True,
+                stats=json.dumps({"numRecords": file["rows"]}),
+            )
+            for file in files.to_pylist()
+        ]
+        replaced = None if keys is None else [(column, "in", list(keys))]
+
+        def write(stored: Any, commit: str) -> None:
+            stored.update_incremental()
+            # Without retries of its own, which would not see what another writer has added to an empty partition.
+            properties = CommitProperties(custom_metadata={"userMetadata": commit}, max_commit_retries=0)
+            stored.create_write_transaction(
+                added,
+                "overwrite",
+                stored.schema(),
+                table.file_partitioning,
+                replaced,
+                commit_properties=properties,
+            )
+
+        return write
+
+    def _refuse(self, table: Table, files: pa.Table, keys: Sequence[str] | None) -> None:
+        """Raise where staged rows do not fit: a commit of files verifies nothing."""
+        reasons = pc.drop_null(files["refused"]).to_pylist()[:1]
+        if keys is not None and (others := sorted(set(files["partition"].to_pylist()) - set(keys))):
+            reasons.append(f"partitions that are not this write's: {others}")
+        if not reasons and table.constraints and files.num_rows:
+            reader = self.spark.read.schema(table.spark_schema).option("basePath", self.location(table))
+            rows = reader.parquet(*[f"{self.location(table)}/{file}" for file in files["file"].to_pylist()])
+            checks = table.constraints.items()
+            counts = rows.agg(*[functions.expr(f"count_if(({sql}) IS NOT TRUE)").alias(name) for name, sql in checks])
+            broken = counts.toArrow().to_pylist()[0].items()
+            reasons = [f"{count} rows break the constraint {name}" for name, count in broken if count]
+        if reasons:
+            raise DeltaTableError(f"{table.path}: rows refused, nothing was written. {'; '.join(reasons)}")
 
     def create(self, table: Table) -> Any:
         """Create a table from its declaration if it is not there, and refuse one that was declared otherwise.
@@ -197,21 +263,24 @@ class DeltaIOManager(dg.IOManager):
             if write_id in commit:
                 actions = [json.loads(line) for line in commit.splitlines()]
                 info = next(action["commitInfo"] for action in actions if "commitInfo" in action)
+                added = [action["add"] for action in actions if "add" in action]
                 metrics = info.get("operationMetrics", {})
-                rows = metrics.get("numOutputRows", metrics.get("num_added_rows", 0))
-                return version, int(rows), sum(action["add"]["size"] for action in actions if "add" in action)
+                rows = metrics.get("numOutputRows", metrics.get("num_added_rows"))
+                if rows is None:  # of staged files, which are nothing but added
+                    rows = sum(json.loads(file["stats"])["numRecords"] for file in added)
+                return version, int(rows), sum(file["size"] for file in added)
         return newest, 0, 0
 
     def _add_partition_metadata(
-        self, context: dg.OutputContext, table: Table, version: int, keys: Sequence[str], obj: DataFrame | pa.Table
+        self, context: dg.OutputContext, table: Table, version: int, keys: Sequence[str], obj: Written
     ) -> None:
         """Rows of each partition: Dagster copies a run's output metadata to every one of them, whole."""
-        if isinstance(obj, DataFrame):
+        if isinstance(obj, pa.Table):
+            counts, previews = _by_partition(table, obj)
+        else:
             stored = self.stored(table, version)
             counts = _partition_rows(table, stored, keys)
             previews = {key: _first_rows(table, stored, [key]) for key in keys}
-        else:
-            counts, previews = _by_partition(table, obj)
         nothing = table.arrow_schema.empty_table()
         for key in keys:
             context.step_context.add_asset_metadata(
@@ -306,10 +375,13 @@ class DeltaIOManager(dg.IOManager):
         return bool(DeltaTable.is_deltatable(rust_uri(self.location(table))))
 
     def compact(self, table: Table) -> dict[str, Any]:
-        """Join small files; what no version of the last week needs any more is removed. Readers and writers go on."""
+        """Join small files; what no version of the last week needs any more is removed. Readers and writers go on.
+
+        So are files of that age that no version ever had: those of writers that were killed before their commit.
+        """
         stored = self.stored(table)
         metrics = stored.optimize.compact()
-        removed = stored.vacuum(dry_run=False)
+        removed = stored.vacuum(dry_run=False, full=True)
         stored.update_incremental()
         # Whoever opens the table reads the log from here on.
         stored.create_checkpoint()

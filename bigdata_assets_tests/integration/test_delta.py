@@ -1,7 +1,9 @@
 """The Delta IO manager on a real Spark Connect server."""
 
 import json
+import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
@@ -20,6 +22,7 @@ from pyspark.sql import types as T
 from bigdata_assets.checks import schema_check
 from bigdata_assets.io_managers import delta
 from bigdata_assets.io_managers.delta import DeltaIOManager, DeltaTableError, delta_io_manager, spark_schema
+from bigdata_assets.io_managers.staging import FILES, StagedFiles, Staging
 from bigdata_assets.resources.spark import SparkResource, SparkUnreachableError
 from bigdata_assets.services.supervisor import free_port
 from bigdata_assets.settings import Settings
@@ -102,9 +105,26 @@ class BySpark(DeltaIOManager):
         return super().write(table, obj, keys, run_id)
 
 
-@pytest.fixture(params=[DeltaIOManager, BySpark], ids=["deltalake", "spark"])
+class ByStaging(DeltaIOManager):
+    """Stages as a worker would what a test gives in memory, where a file holds one partition."""
+
+    def write(self, table: Table, obj: Any, keys: Any, run_id: str) -> tuple[int, int, int]:
+        if table is EVERY_TYPE and isinstance(obj, pa.Table):
+            obj = staged(self, table, (None, obj))
+        elif table is ROWS and isinstance(obj, pd.DataFrame) and (obj.empty or obj["n"].dtype != object):
+            obj = staged(self, table, *((key, delta._arrow_table(table, rows)) for key, rows in obj.groupby("part")))
+        return super().write(table, obj, keys, run_id)
+
+
+def staged(manager: DeltaIOManager, table: Table, *partitions: tuple[Any, pa.Table]) -> StagedFiles:
+    staging = Staging.from_text(manager.staging(table).to_text())
+    files = [file for key, rows in partitions for file in staging.write(rows.to_batches(), key)]
+    return StagedFiles(pa.Table.from_pylist(files, schema=FILES))
+
+
+@pytest.fixture(params=[DeltaIOManager, BySpark, ByStaging], ids=["deltalake", "spark", "staging"])
 def either(request: pytest.FixtureRequest, manager: DeltaIOManager) -> DeltaIOManager:
-    """A manager for each of the two ways to write."""
+    """A manager for each of the ways to write."""
     kind: type[DeltaIOManager] = request.param
     return kind(manager.storage, manager._spark, manager._tables.values())
 
@@ -282,13 +302,14 @@ class TestConcurrency:
                 list(pool.map(lambda manager: manager.create(ROWS), managers))
             assert managers[0].version(ROWS) == 0
 
+    @pytest.mark.parametrize("table", [LOOSE, ROWS], ids=lambda table: table.name)
     def test_two_writers_of_one_partition_leave_the_rows_of_one(
-        self, spark_server: Settings, manager: DeltaIOManager
+        self, spark_server: Settings, manager: DeltaIOManager, table: Table
     ) -> None:
-        manager.create(LOOSE)
-        jobs = [(LOOSE, frame("a", *range(10 * i, 10 * i + 5)), "a") for i in range(4)]
+        manager.create(table)
+        jobs = [(table, frame("a", *range(10 * i, 10 * i + 5)), "a") for i in range(4)]
         assert self._write_at_once(manager, spark_server, manager.storage, jobs) == []
-        rows = stored(manager, LOOSE)
+        rows = stored(manager, table)
         assert rows in [[("a", n) for n in range(10 * i, 10 * i + 5)] for i in range(4)]
 
     def test_a_conflict_that_does_not_end_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,6 +331,42 @@ class TestConcurrency:
         with pytest.raises(RuntimeError, match="NOT_FOUND"):
             delta._with_retry(failing, "toy/rows")
         assert tried == [1]
+
+
+class TestStaging:
+    def test_what_was_never_committed_is_seen_by_nobody_and_removed_after_a_week(self, manager: DeltaIOManager) -> None:
+        manager.write(ROWS, frame("a", 1), ["a"], "run")
+        left = staged(manager, ROWS, ("a", delta._arrow_table(ROWS, frame("a", 2)))).files["file"].to_pylist()[0]
+        path = Path(manager.location(ROWS)) / left
+        manager.compact(ROWS)
+        assert path.is_file(), "another writer may be about to commit it"
+        assert stored(manager) == [("a", 1)]
+        assert [row["n"] for row in manager.read(ROWS).collect()] == [1]
+        os.utime(path, (time.time() - 8 * 86_400,) * 2)
+        manager.compact(ROWS)
+        assert not path.exists()
+        assert stored(manager) == [("a", 1)]
+
+    def test_another_writers_rows_in_an_empty_partition_are_replaced_too(
+        self, manager: DeltaIOManager, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The moment that counts: between reading the log and the commit."""
+        files = staged(manager, ROWS, ("a", delta._arrow_table(ROWS, frame("a", 2))))
+        others = [frame("a", 1)]
+        update = DeltaTable.update_incremental
+
+        def update_and_be_overtaken(stored: DeltaTable) -> None:
+            update(stored)
+            if others:
+                manager.write(ROWS, others.pop(), ["a"], "run")
+
+        monkeypatch.setattr(DeltaTable, "update_incremental", update_and_be_overtaken)
+        assert manager.write(ROWS, files, ["a"], "run")[1] == 1
+        assert stored(manager) == [("a", 2)]
+
+    def test_a_table_whose_files_hold_several_partitions_is_not_staged(self, manager: DeltaIOManager) -> None:
+        with pytest.raises(DeltaTableError, match="several partitions"):
+            manager.staging(LOOSE)
 
 
 class TestKilled:

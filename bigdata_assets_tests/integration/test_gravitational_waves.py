@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from bigdata_assets import definitions
 from bigdata_assets.gravitational_waves.logic import svc, training_set
 from bigdata_assets.gravitational_waves.logic.training_set import CLASSES, VIEWS_S
 from bigdata_assets.gravitational_waves.partitions import SKY_EVENTS
+from bigdata_assets.gravitational_waves.tables import SPECTROGRAMS
 from bigdata_assets_tests.conftest import Engines
 from bigdata_assets_tests.integration.conftest import REAL_DATA, Project
 
@@ -109,6 +111,24 @@ def test_a_class_that_is_run_again_replaces_exactly_itself(sampled: Project, emp
     after = table(empty_project, "spectrograms")
     assert {label for label in CLASSES if files_of(after, label) != files[label]} == {"Chirp"}
     assert after.to_pyarrow_table().sort_by([("id", "ascending"), ("view_s", "ascending")]) == rows
+
+
+def test_the_data_source_reads_the_rows_that_are_stored(sampled: Project, spark: Any) -> None:
+    path = next(Path(sampled.defs.resources["sources"].cache).rglob(training_set.FILE))
+    read = training_set.read_images(spark, path, CLASSES).where("reason IS NULL").select(SPECTROGRAMS.column_names)
+    order = [("id", "ascending"), ("view_s", "ascending")]
+    kept = spark.read.format("delta").load(f"{sampled.settings.storage}/{BRANCH}/spectrograms").toArrow()
+    assert read.toArrow().cast(kept.schema).sort_by(order) == kept.sort_by(order)
+
+
+def test_a_class_that_the_file_lacks_is_emptied(with_file: Project) -> None:
+    image = np.zeros((1, 140, 170), np.float32)
+    for classes in (("Blip", "Chirp"), ("Chirp",)):
+        with h5py.File(own_file(with_file), "w") as out:
+            for label in classes:
+                out[f"{label}/train/aaaaaaaaa{label[0]}/1.0.png"] = image
+        run(with_file, TABLE_ASSETS, "Blip", "Chirp")
+        assert sorted(table(with_file, "spectrograms").to_pyarrow_table()["label"].to_pylist()) == list(classes)
 
 
 def files_of(stored: DeltaTable, label: str) -> set[str]:
@@ -225,22 +245,23 @@ def test_two_gigabytes_are_converted_in_bounded_memory(with_file: Project, engin
             for view_s in VIEWS_S:
                 group[f"{view_s}.png"] = image
     assert own_file(with_file).stat().st_size > 2e9
-    with WorkersMemory(engines) as memory:
+    with Workers(engines) as workers:
         all_classes(with_file)
     files = pa.table(table(with_file, "spectrograms").get_add_actions(flatten=True))
     assert pc.sum(files["num_records"]).as_py() == 4 * n_glitches
-    assert 0 < memory.peak_bytes < 1e9
+    assert 0 < workers.peak_bytes < 1e9
+    assert 1 < workers.read_bytes / own_file(with_file).stat().st_size < 1.5, "the file is read once for both tables"
 
 
-class WorkersMemory:
-    """Watches Spark's Python workers for the largest resident set."""
+class Workers:
+    """Watches Spark's Python workers for the largest resident set, and how much they read in all."""
 
     def __init__(self, engines: Engines) -> None:
-        self.peak_bytes, self._ended = 0, threading.Event()
+        self.peak_bytes, self._read, self._ended = 0, Counter[int](), threading.Event()
         self._server = psutil.Process(engines.pid("spark-connect"))
         self._thread = threading.Thread(target=self._watch)
 
-    def __enter__(self) -> "WorkersMemory":
+    def __enter__(self) -> "Workers":
         self._thread.start()
         return self
 
@@ -248,11 +269,16 @@ class WorkersMemory:
         self._ended.set()
         self._thread.join()
 
+    @property
+    def read_bytes(self) -> int:
+        return self._read.total()
+
     def _watch(self) -> None:
         while not self._ended.wait(0.2):
             for process in self._server.children(recursive=True):
                 try:
                     self.peak_bytes = max(self.peak_bytes, process.memory_info().rss)
+                    self._read[process.pid] = process.io_counters().read_chars
                 except psutil.NoSuchProcess:
                     continue
 

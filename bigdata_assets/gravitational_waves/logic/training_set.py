@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from bigdata_assets.io_managers.staging import FILES, StagedFiles, Staging
 
 if TYPE_CHECKING:
     import h5py
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
 FILE = "trainingsetv1d1.h5"
 CLASSES = (
@@ -67,10 +72,9 @@ ROWS = pa.schema(
     ]
 )
 """What reading yields: an image, or else `reason` and the `path` within the file."""
-ROWS_DDL = (
-    "id string, label string, sample_type string, view_s double, pixels array<float>, height int, width int, "
-    "path string, reason string"
-)
+REFUSED = ("path", "label", "reason")
+STAGED = pa.schema([*FILES, *(ROWS.field(name) for name in REFUSED)])
+"""What reading yields that stages: a file of images, or what was refused."""
 
 
 class TrainingSetError(RuntimeError):
@@ -150,6 +154,22 @@ def read_range(path: str | Path, part: GlitchRange) -> Iterator[pa.RecordBatch]:
             yield _batch(pending)
 
 
+def stage_range(path: str | Path, part: GlitchRange, staging: Staging) -> Iterator[pa.RecordBatch]:
+    """The same to a file of the table instead; columns as in `STAGED`."""
+    refused: list[dict[str, Any]] = []
+
+    def images() -> Iterator[pa.RecordBatch]:
+        for batch in read_range(path, part):
+            good = pc.is_null(batch["reason"])
+            if pc.all(good).as_py():
+                yield batch
+            else:
+                refused.extend(batch.filter(pc.invert(good)).select(REFUSED).to_pylist())
+                yield batch.filter(good)
+
+    yield pa.RecordBatch.from_pylist(staging.write(images(), part.label) + refused, schema=STAGED)
+
+
 def _labels(file: Any) -> list[str]:
     try:
         return list(file)
@@ -178,42 +198,67 @@ def _is_group(found: Any) -> bool:
 
 
 class TrainingSetSource(DataSource):
-    """Spark's `gravity_spy` format. Options: `path` of the file, `labels` separated by commas."""
+    """Spark's `gravity_spy` format. Options: `path` of the file, `labels` separated by commas.
+
+    With the option `staging`, a `Staging` as text, images go to files of a table instead, and what is read is these
+    files and what was refused (`STAGED`): no image leaves the worker that has read it.
+    """
 
     @classmethod
     def name(cls) -> str:
         return "gravity_spy"
 
-    def schema(self) -> str:
-        return ROWS_DDL
+    def schema(self) -> "StructType":
+        return from_arrow_schema(STAGED if "staging" in self.options else ROWS)
 
     def reader(self, schema: Any) -> "TrainingSetReader":  # noqa: ARG002 -- Spark's signature
-        return TrainingSetReader(self.options["path"], self.options["labels"].split(","))
+        staging = Staging.from_text(self.options["staging"]) if "staging" in self.options else None
+        return TrainingSetReader(self.options["path"], self.options["labels"].split(","), staging)
 
 
 class TrainingSetReader(DataSourceReader):
     """Reads the file by ranges of glitches, each in a task of its own."""
 
-    def __init__(self, path: str, labels: Sequence[str]) -> None:
-        self.path, self.labels = path, labels
+    def __init__(self, path: str, labels: Sequence[str], staging: Staging | None) -> None:
+        self.path, self.labels, self.staging = path, labels, staging
 
     def partitions(self) -> Sequence[GlitchRange]:
         # Spark asks for at least one.
         return plan(self.path, self.labels) or [GlitchRange("", "", 0, 0)]
 
     def read(self, partition: GlitchRange) -> Iterator[pa.RecordBatch]:  # type: ignore[override]
-        return read_range(self.path, partition) if partition.label else iter(())
+        if not partition.label:
+            return iter(())
+        if self.staging is None:
+            return read_range(self.path, partition)
+        return stage_range(self.path, partition, self.staging)
 
 
-def read_images(spark: "SparkSession", path: str | Path, labels: Sequence[str]) -> "DataFrame":
-    """One row per image of these labels (`ROWS`), read by Spark's workers.
+def read_images(
+    spark: "SparkSession", path: str | Path, labels: Sequence[str], staging: Staging | None = None
+) -> "DataFrame":
+    """One row per image of these labels (`ROWS`), read by Spark's workers; `STAGED` where they stage them.
 
     Raises:
         TrainingSetError: the file cannot be used at all.
     """
     plan(path, labels)  # an error here is plain; from a worker it comes with a server's trace
     spark.dataSource.register(TrainingSetSource)
-    return spark.read.format("gravity_spy").option("path", str(path)).option("labels", ",".join(labels)).load()
+    reader = spark.read.format("gravity_spy").option("path", str(path)).option("labels", ",".join(labels))
+    return (reader if staging is None else reader.option("staging", staging.to_text())).load()
+
+
+def stage_images(
+    spark: "SparkSession", path: str | Path, labels: Sequence[str], staging: Staging
+) -> tuple[StagedFiles, pa.Table]:
+    """Files of a table with the images of these labels, and what was refused (`REFUSED`): the file is read once.
+
+    Raises:
+        TrainingSetError: the file cannot be used at all.
+    """
+    rows = read_images(spark, path, labels, staging).toArrow()
+    refused = pc.is_valid(rows["reason"])
+    return StagedFiles(rows.filter(pc.invert(refused)).select(FILES.names)), rows.filter(refused).select(REFUSED)
 
 
 def _glitch(group: Any, name: str, part: GlitchRange) -> list[dict[str, Any]]:

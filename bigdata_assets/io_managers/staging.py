@@ -1,0 +1,94 @@
+"""Parquet files that Spark's Python workers put into a table's folder themselves, for the `delta` IO manager to commit.
+
+For rows that Python makes and that are long arrays: Spark's own writer takes an array element by element. What is
+written here is in the table once `DeltaIOManager.write` has committed it, by the names that came back. What a task
+leaves that failed, was killed or was run twice is seen by nobody, and removed by `DeltaIOManager.compact`.
+
+Workers import this module: it never imports dagster.
+"""
+
+import itertools
+import json
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructType
+from upath import UPath
+
+FILES = pa.schema(
+    [
+        ("partition", pa.string()),
+        ("file", pa.string()),
+        ("bytes", pa.int64()),
+        ("rows", pa.int64()),
+        ("refused", pa.string()),
+    ]
+)
+"""A staged file: its partition's key, its path below the table's folder, and why its rows do not fit, if they don't."""
+
+
+@dataclass(frozen=True)
+class StagedFiles:
+    """Files of a table that are not committed yet: a row each, columns as in `FILES`."""
+
+    files: pa.Table
+
+
+@dataclass(frozen=True)
+class Staging:
+    """Where a table's files are put, and what is in them; it goes to a worker as text.
+
+    Attributes:
+        folder: the table's folder or URL.
+        columns: Spark's JSON of the columns, without that of the partition, which Delta keeps in its log.
+        partition_column: by whose value files are kept apart, if by any.
+    """
+
+    folder: str
+    columns: str
+    partition_column: str | None
+
+    @classmethod
+    def from_text(cls, text: str) -> "Staging":
+        return cls(**json.loads(text))
+
+    def to_text(self) -> str:
+        return json.dumps(asdict(self))
+
+    def write(self, batches: Iterable[pa.RecordBatch], key: str | None = None) -> list[dict[str, Any]]:
+        """Write the rows of one partition to one file, a batch at a time; columns are taken by name.
+
+        Returns:
+            The file, with the fields of `FILES`; no file where there is no row. Nulls and types that do not fit are
+            told there: after an error Spark would run the task again.
+        """
+        schema = to_arrow_schema(StructType.fromJson(json.loads(self.columns)), timezone="UTC")
+        name = f"{uuid.uuid4().hex}.parquet"
+        if self.partition_column is not None:
+            name = f"{self.partition_column}={_escaped(str(key))}/{name}"
+        batches = (batch for batch in batches if batch.num_rows)
+        first = next(batches, None)
+        if first is None:
+            return []
+        path, n_rows = UPath(self.folder) / name, 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # What is the least of a row group's array elements, nobody asks, and it takes a fifth of the writing.
+        plain = [field.name for field in schema if not pa.types.is_nested(field.type)]
+        with path.open("wb") as out, pq.ParquetWriter(out, schema, write_statistics=plain) as writer:
+            for batch in itertools.chain([first], batches):
+                try:
+                    writer.write_batch(batch.select(schema.names).cast(schema))
+                except (ValueError, TypeError, NotImplementedError) as error:  # Arrow's are kinds of these
+                    return [{"partition": key, "file": name, "refused": str(error)}]
+                n_rows += batch.num_rows
+        return [{"partition": key, "file": name, "bytes": path.stat().st_size, "rows": n_rows}]
+
+
+def _escaped(key: str) -> str:
+    """A folder's name, as Spark reads a partition's value from it; without what is special in a path or a pattern."""
+    return "".join(c if c.isalnum() or c in "_-." or ord(c) > 127 else f"%{ord(c):02X}" for c in key)
