@@ -145,8 +145,8 @@ GLITCH_FEATURES = Table(
 GLITCH_VIEWS = Table(
     BRANCH,
     "glitch_views",
-    "One row per glitch: its four views for a network, pooled to squares of 2 pixels; a view it lacks is taken from its "
-    "others.",
+    "One row per glitch: its four views for a network, pooled to squares of 2 pixels; a view it lacks is taken from "
+    "its others.",
     (
         _ID,
         Column("label", StringType(), "Its class, of 22.", check=_one_of("label", CLASSES)),
