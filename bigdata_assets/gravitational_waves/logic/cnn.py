@@ -27,6 +27,8 @@ ROWS, COLS = HEIGHT // POOLED_PIXELS, WIDTH // POOLED_PIXELS
 SHAPE = (len(VIEWS_S), ROWS, COLS)
 WHITE = 255
 BACKGROUND_BYTE = round(WHITE * BACKGROUND)
+SPREAD = 64
+"""Of the bytes of what is seen, about; the network reads (byte - background) / SPREAD."""
 HELD_OUT = 0.2
 """Share of each class's training rows that a fit stops on where there are too few validation rows."""
 
@@ -147,7 +149,18 @@ def build(settings: CnnSettings) -> "keras.Model":
     from keras import layers
 
     views = layers.Input(SHAPE, dtype="uint8")
-    return keras.Model(views, views)
+    pixels = layers.Permute((2, 3, 1))(layers.Rescaling(1 / SPREAD, -BACKGROUND_BYTE / SPREAD)(views))
+    coarse = layers.AveragePooling2D(2)(pixels)
+    answers = []
+    for _ in range(settings.members):
+        seen = coarse
+        for filters, side, step in ((24, 5, 2), (48, 3, 2), (64, 3, 1)):
+            seen = layers.Conv2D(filters, side, step, padding="same", use_bias=False)(seen)
+            seen = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(seen))
+        # Where in time it was is nothing to go by; at which frequency, is.
+        loudest = layers.Flatten()(layers.MaxPooling2D((1, seen.shape[2]))(seen))
+        answers.append(layers.Dense(len(CLASSES), "softmax")(layers.Dropout(settings.dropout)(loudest)))
+    return keras.Model(views, layers.Average()(answers) if len(answers) > 1 else answers[0])
 
 
 def shifted(views: NDArray[np.uint8], shifts_s: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -259,6 +272,7 @@ def fit(training: Glitches, validation: Glitches, settings: CnnSettings, verbose
         steps_per_epoch=steps,
         epochs=settings.epochs,
         verbose=verbose,
+        shuffle=False,
         **watched,
     ).history
     return Fitted(model, history, stopped_on)
