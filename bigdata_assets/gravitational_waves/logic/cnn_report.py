@@ -225,7 +225,7 @@ def _of_one(labels: Sequence[str]) -> str:
     if not labels:
         return ""
     return (
-        f"Of {', '.join(labels)} there is a single glitch: it cannot be both learnt and scored, so that it is learnt in "
+        f"Of {', '.join(labels)} there is a single glitch, which cannot be both learnt and scored: it is learnt in "
         "every fold and scored in none. "
     )
 

@@ -9,7 +9,6 @@ from bigdata_assets.gravitational_waves.logic import cnn, cnn_report
 from bigdata_assets.gravitational_waves.logic.cnn import (
     BACKGROUND_BYTE,
     COLS,
-    ROWS,
     SHAPE,
     CnnSettings,
     Glitches,
@@ -201,7 +200,7 @@ def test_no_model_is_fitted_on_what_it_scores(monkeypatch):
             seen[-1] |= {"scored": views}
             return np.eye(len(CLASSES))[np.zeros(len(views), int)]
 
-    def fit(training, validation, settings, verbose):
+    def fit(training, validation, settings, **_):
         seen.append({"learnt": training.views, "seed": settings.seed, "validation": len(validation)})
         return cnn.Fitted(Model(), {}, "")
 

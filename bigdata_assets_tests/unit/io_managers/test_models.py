@@ -24,8 +24,7 @@ KEY = dg.AssetKey(["branch", "model"])
 
 def output(run_id="0123456789abcdef"):
     spec = dg.AssetSpec(KEY, code_version="3")
-    context = dg.build_output_context(asset_key=KEY, run_id=run_id, asset_spec=spec)
-    return context
+    return dg.build_output_context(asset_key=KEY, run_id=run_id, asset_spec=spec)
 
 
 def wanted():
@@ -85,7 +84,7 @@ def test_a_network_comes_back_with_its_card(network, tmp_path):
     assert {name: stored.card[name] for name in expected} == expected
     assert set(stored.card["libraries"]) == {"keras", "tensorflow", "numpy"}
     told = context.get_logged_metadata()
-    assert (told["model_version"], told["input branch/rows delta_version"]) == (stored.card["version"], 7)
+    assert (told["model_version"].value, told["input branch/rows delta_version"].value) == (stored.card["version"], 7)
 
 
 def test_a_network_is_stored_through_fsspec_as_well(network):
