@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
 
-from bigdata_assets.gravitational_waves.logic import svc, training_set
+from bigdata_assets.gravitational_waves.logic import cnn, svc, training_set
 from bigdata_assets.gravitational_waves.logic.training_set import CLASSES, VIEWS_S
 from bigdata_assets_tests.conftest import Engines
 from bigdata_assets_tests.integration.conftest import REAL_DATA, Project
@@ -24,6 +24,13 @@ pytestmark = pytest.mark.integration
 BRANCH = "gravitational_waves"
 TABLE_ASSETS = ("spectrograms", "quarantined_spectrograms")
 CHIRP_ASSETS = ("glitch_features", "chirp_svc_tuning", "chirp_svc", "rbf_svm", "chirp_predictions", "chirp_svc_report")
+CNN_ASSETS = ("glitch_views", "glitch_cnn", "glitch_cnn_report")
+FEWER_EPOCHS = {
+    "ops": {
+        f"{BRANCH}__glitch_cnn": {"config": {"epochs": 25}},
+        f"{BRANCH}__glitch_cnn_report": {"config": {"repeats": 1}},
+    }
+}
 FEWER_FITS = {
     "ops": {
         f"{BRANCH}__chirp_svc_tuning": {"config": {"views_s": ["0.5,1.0"], "reg_param": [0.001, 0.01]}},
@@ -152,11 +159,33 @@ def test_chirps_of_the_sample_are_found(sampled: Project) -> None:
     assert ours["value"] > max(0.9, ours["baseline_value"] + 0.2)
 
 
-def reported(project: Project) -> Any:
+def test_the_network_tells_the_samples_glitches_apart(sampled: Project) -> None:
+    from bigdata_assets.io_managers.keras_model import KerasModelIOManager
+
+    result = run(sampled, ("glitch_features", *CNN_ASSETS), config=FEWER_EPOCHS)
+    assert all(checks(result).values())
+    views = sampled.table("glitch_views", branch=BRANCH)
+    assert len(views) == 55
+    assert all(len(view) == 70 * 85 for view in views["view_0_5"])
+    (key,) = keys("glitch_cnn")
+    manager = KerasModelIOManager(storage=sampled.settings.storage)
+    stored = manager.load_input(dg.build_input_context(asset_key=key))
+    rows = cnn.glitches(views).of("test")
+    called = np.asarray(stored.card["classes"])[cnn.probabilities(stored.load(), rows.views).argmax(axis=1)]
+    report = reported(sampled, "glitch_cnn_report")
+    found = {(e["model"], e["split"], e["baseline"], e["metric"]): e for e in report["evaluations"]}
+    on_test = found["glitch_cnn", "publisher's test", "majority", "accuracy"]
+    assert on_test["value"] == pytest.approx(np.mean(called == rows.labels)), "what is stored is what was scored"
+    crossed = found["glitch_cnn", "cross-validation", "majority", "balanced_accuracy"]
+    assert crossed["baseline_value"] == pytest.approx(1 / 8), "of eight classes the majority names one"
+    assert crossed["value"] > 0.3
+
+
+def reported(project: Project, name: str = "chirp_svc_report") -> Any:
     from bigdata_assets.io_managers.report import ReportIOManager
 
     manager = ReportIOManager(storage=project.settings.storage, url="")
-    (key,) = keys("chirp_svc_report")
+    (key,) = keys(name)
     return manager.load_input(dg.build_input_context(asset_key=key))[-1]
 
 

@@ -232,7 +232,9 @@ def held_out(labels: NDArray[np.str_], rng: np.random.Generator) -> NDArray[np.b
     return aside
 
 
-def fit(training: Glitches, validation: Glitches, settings: CnnSettings, verbose: int = 2) -> Fitted:
+def fit(
+    training: Glitches, validation: Glitches, settings: CnnSettings, verbose: int = 2, callbacks: Sequence[Any] = ()
+) -> Fitted:
     """A network, the same for the same seed.
 
     Args:
@@ -240,6 +242,7 @@ def fit(training: Glitches, validation: Glitches, settings: CnnSettings, verbose
         validation: what it stops on, where there is enough of it; may be empty.
         settings: all else.
         verbose: Keras': 2 is a line an epoch, 0 is nothing.
+        callbacks: Keras', beside the one that stops.
 
     Raises:
         ValueError: there are no training rows.
@@ -260,20 +263,19 @@ def fit(training: Glitches, validation: Glitches, settings: CnnSettings, verbose
         weighted_metrics=["accuracy"],
         jit_compile=False,
     )
-    watched: dict[str, Any] = {}
+    watched, callbacks = None, [*callbacks]
     if len(stopping):
         codes = class_codes(stopping.labels)
-        watched = {
-            "validation_data": (stopping.views, codes, class_weights(codes)),
-            "callbacks": [keras.callbacks.EarlyStopping(patience=settings.patience, restore_best_weights=True)],
-        }
+        watched = (stopping.views, codes, class_weights(codes))
+        callbacks.append(keras.callbacks.EarlyStopping(patience=settings.patience, restore_best_weights=True))
     history = model.fit(
         batches(rows, settings, np.random.default_rng(settings.seed)),
         steps_per_epoch=steps,
         epochs=settings.epochs,
         verbose=verbose,
         shuffle=False,
-        **watched,
+        validation_data=watched,
+        callbacks=callbacks,
     ).history
     return Fitted(model, history, stopped_on)
 
