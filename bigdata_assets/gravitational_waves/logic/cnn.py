@@ -49,13 +49,13 @@ class CnnSettings:
         seed: of weights, batches and shifts.
     """
 
-    epochs: int = 60
-    patience: int = 20
+    epochs: int = 40
+    patience: int = 15
     batch_size: int = 32
     learning_rate: float = 0.003
     weight_decay: float = 0.01
     dropout: float = 0.3
-    members: int = 3
+    members: int = 1
     shift_s: float = 0.05
     seed: int = 0
 
