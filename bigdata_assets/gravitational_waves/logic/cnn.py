@@ -104,12 +104,8 @@ def glitches(rows: pd.DataFrame) -> Glitches:
     """Rows of glitch_views as arrays, by id."""
     rows = rows.sort_values("id")
     views = [np.frombuffer(b"".join(rows[name]), np.uint8).reshape(-1, ROWS, COLS) for name in COLUMNS.values()]
-    return Glitches(
-        *(
-            np.stack(views, axis=1) if name == "views" else rows[name].to_numpy(str)
-            for name in ("id", "views", "label", "sample_type")
-        )
-    )
+    ids, labels, sample_types = (rows[name].to_numpy(str) for name in ("id", "label", "sample_type"))
+    return Glitches(ids, np.stack(views, axis=1), labels, sample_types)
 
 
 def from_images(views: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -122,7 +118,7 @@ def from_images(views: NDArray[np.float32]) -> NDArray[np.uint8]:
     """
     if views.shape[1:] != (len(VIEWS_S), HEIGHT, WIDTH):
         raise ValueError(f"views are {views.shape}, not (n, {len(VIEWS_S)}, {HEIGHT}, {WIDTH})")
-    missing = np.isnan(views).all(axis=(2, 3))
+    missing: NDArray[np.bool_] = np.all(np.isnan(views), axis=(2, 3))
     if missing.all(axis=1).any() or not np.isfinite(views[~missing]).all():
         raise ValueError("a glitch has no view, or a view has pixels that are no numbers")
     whole = views.copy()

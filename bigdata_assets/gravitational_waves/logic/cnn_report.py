@@ -55,34 +55,34 @@ def report(
         LINEAR: linear(coarse[training], rows.labels[training], coarse[test]),
         MAJORITY: majority(rows.labels[training], len(truth)),
     }
-    on_test = pd.DataFrame({"model": name, **figures(truth, found)} for name, found in answers.items())
+    on_test = {name: figures(truth, found) for name, found in answers.items()}
     crossed = cross_validated(rows, coarse, cnn.from_parameters(card["parameters"]), repeats, folds)
-    by_model = over_repeats(crossed).set_index("model")
+    by_model = over_repeats(crossed)
     left_out = sorted(set(rows.labels) - set(crossed["label"]))
-    lead = over_repeats(crossed, minus=LINEAR).set_index("model").loc[MODEL]
+    lead = over_repeats(crossed, minus=LINEAR)[MODEL]
     stopped = f"The stored network's fit was stopped on: {card['parameters']['stopped_on']}."
     return Report(
         title="Glitches by class",
         summary=(
             f"{repeats} times repeated {folds}-fold cross-validation over {len(rows)} glitches of "
             f"{len(set(rows.labels))} classes, means with the 5th and 95th percentile over repeats: accuracy "
-            f"{_told(by_model.loc[MODEL], 'accuracy')}, balanced {_told(by_model.loc[MODEL], 'balanced_accuracy')}; "
-            f"multinomial logistic regression on coarser views {_told(by_model.loc[LINEAR], 'accuracy')}, balanced "
-            f"{_told(by_model.loc[LINEAR], 'balanced_accuracy')}; the network's lead "
+            f"{_told(by_model[MODEL], 'accuracy')}, balanced {_told(by_model[MODEL], 'balanced_accuracy')}; "
+            f"multinomial logistic regression on coarser views {_told(by_model[LINEAR], 'accuracy')}, balanced "
+            f"{_told(by_model[LINEAR], 'balanced_accuracy')}; the network's lead "
             f"{_told(lead, 'accuracy')}, balanced {_told(lead, 'balanced_accuracy')}. {_of_one(left_out)}{stopped}"
         ),
         numbers={
-            f"{metric.replace('_', ' ')}{by}, {split}": float(table.loc[name, metric])
-            for split, table in (("cross-validated", by_model), ("test", on_test.set_index("model")))
+            f"{metric.replace('_', ' ')}{by}, {split}": found[name][metric]
+            for split, found in (("cross-validated", by_model), ("test", on_test))
             for name, by in ((MODEL, ""), (LINEAR, " of the linear model"))
             for metric in METRICS[:2]
         },
         tables={
             f"Cross-validation, {repeats} repeats of {folds} folds: means, and 5th and 95th percentile over repeats": (
-                by_model.reset_index()
+                _table(by_model)
             ),
-            "The network less the linear model, repeat by repeat": lead.to_frame().T,
-            f"The publisher's {len(truth)} test rows": on_test,
+            "The network less the linear model, repeat by repeat": _table({f"{MODEL} - {LINEAR}": lead}),
+            f"The publisher's {len(truth)} test rows": _table(on_test),
             "By class, test rows": by_class(truth, answers[MODEL], answers[LINEAR]),
             "By class, cross-validation, all repeats": by_class(
                 crossed["label"].to_numpy(str), crossed[MODEL].to_numpy(str), crossed[LINEAR].to_numpy(str)
@@ -95,7 +95,7 @@ def report(
                 crossed["label"].to_numpy(str), crossed[MODEL].to_numpy(str)
             ),
         },
-        evaluations=tuple(_evaluations({CROSSED: by_model, ON_TEST: on_test.set_index("model")})),
+        evaluations=tuple(_evaluations({CROSSED: by_model, ON_TEST: on_test})),
         provenance={"inputs": dict(card["inputs"])},
     )
 
@@ -186,23 +186,22 @@ def cross_validated(
     return pd.concat(found, ignore_index=True)
 
 
-def over_repeats(crossed: pd.DataFrame, minus: str | None = None) -> pd.DataFrame:
-    """A row per model: means over repeats of METRICS, with 5th and 95th percentile; less the model `minus`."""
-    found = []
-    for model in (MODEL, LINEAR, MAJORITY):
-        by_repeat = pd.DataFrame(
+def over_repeats(crossed: pd.DataFrame, minus: str | None = None) -> dict[str, dict[str, float]]:
+    """By model: means over repeats of METRICS, with 5th and 95th percentile; less those of the model `minus`."""
+
+    def by_repeat(model: str) -> pd.DataFrame:
+        return pd.DataFrame(
             figures(rows["label"].to_numpy(str), rows[model].to_numpy(str)) for _, rows in crossed.groupby("repeat")
         )
-        if minus:
-            by_repeat -= pd.DataFrame(
-                figures(rows["label"].to_numpy(str), rows[minus].to_numpy(str)) for _, rows in crossed.groupby("repeat")
-            )
-        row: dict[str, Any] = {"model": model}
+
+    found: dict[str, dict[str, float]] = {}
+    for model in (MODEL, LINEAR, MAJORITY):
+        measured = by_repeat(model) - by_repeat(minus) if minus else by_repeat(model)
+        found[model] = {}
         for metric in METRICS:
-            mean, low, high = interval(by_repeat[metric].tolist())
-            row |= {metric: mean, f"{metric}_p5": low, f"{metric}_p95": high}
-        found.append(row)
-    return pd.DataFrame(found)
+            mean, low, high = interval(measured[metric].tolist())
+            found[model] |= {metric: mean, f"{metric}_p5": low, f"{metric}_p95": high}
+    return found
 
 
 def by_class(truth: NDArray[np.str_], ours: NDArray[np.str_], linears: NDArray[np.str_]) -> pd.DataFrame:
@@ -217,7 +216,11 @@ def by_class(truth: NDArray[np.str_], ours: NDArray[np.str_], linears: NDArray[n
     return pd.DataFrame({**columns, "support": support})
 
 
-def _told(row: Any, metric: str) -> str:
+def _table(found: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    return pd.DataFrame([{"model": model, **measured} for model, measured in found.items()])
+
+
+def _told(row: Mapping[str, float], metric: str) -> str:
     return f"{row[metric]:.3f} ({row[f'{metric}_p5']:.3f} to {row[f'{metric}_p95']:.3f})"
 
 
@@ -230,10 +233,10 @@ def _of_one(labels: Sequence[str]) -> str:
     )
 
 
-def _evaluations(tables: Mapping[str, pd.DataFrame]) -> list[Evaluation]:
+def _evaluations(splits: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[Evaluation]:
     return [
-        Evaluation(model, split, metric, table.loc[model, metric], baseline, table.loc[baseline, metric])
-        for split, table in tables.items()
+        Evaluation(model, split, metric, found[model][metric], baseline, found[baseline][metric])
+        for split, found in splits.items()
         for model, baselines in BASELINES.items()
         for baseline in baselines
         for metric in METRICS
