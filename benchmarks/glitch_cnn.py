@@ -12,7 +12,7 @@ import numpy as np
 from bigdata_assets.gravitational_waves.logic import cnn
 from bigdata_assets.gravitational_waves.logic.training_set import CLASSES
 
-GLITCHES = 512
+GLITCHES = 256
 EPOCHS = 4
 TIMES = 3
 

@@ -62,7 +62,6 @@ class CnnConfig(SeedConfig):
 
     epochs: int = Field(40, ge=1, description="At most; the learning rate falls to 0 along a cosine over as many.")
     patience: int = Field(15, ge=1, description="Epochs without a better loss on the rows it is stopped on.")
-    members: int = Field(1, ge=1, description="Networks whose mean is the model.")
 
 
 class CnnReportConfig(dg.Config):

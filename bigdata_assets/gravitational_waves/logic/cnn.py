@@ -44,7 +44,6 @@ class CnnSettings:
         learning_rate: at first; it falls to 0 along a cosine.
         weight_decay: AdamW's.
         dropout: share of the last layer's inputs.
-        members: networks that are fitted side by side, on the same batches; their answers' mean is the model's.
         shift_s: a glitch is moved by up to so many seconds.
         seed: of weights, batches and shifts.
     """
@@ -55,7 +54,6 @@ class CnnSettings:
     learning_rate: float = 0.003
     weight_decay: float = 0.01
     dropout: float = 0.3
-    members: int = 1
     shift_s: float = 0.05
     seed: int = 0
 
@@ -146,17 +144,13 @@ def build(settings: CnnSettings) -> "keras.Model":
 
     views = layers.Input(SHAPE, dtype="uint8")
     pixels = layers.Permute((2, 3, 1))(layers.Rescaling(1 / SPREAD, -BACKGROUND_BYTE / SPREAD)(views))
-    coarse = layers.AveragePooling2D(2)(pixels)
-    answers = []
-    for _ in range(settings.members):
-        seen = coarse
-        for filters, side, step in ((24, 5, 2), (48, 3, 2), (64, 3, 1)):
-            seen = layers.Conv2D(filters, side, step, padding="same", use_bias=False)(seen)
-            seen = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(seen))
-        # Where in time it was is nothing to go by; at which frequency, is.
-        loudest = layers.Flatten()(layers.MaxPooling2D((1, seen.shape[2]))(seen))
-        answers.append(layers.Dense(len(CLASSES), "softmax")(layers.Dropout(settings.dropout)(loudest)))
-    return keras.Model(views, layers.Average()(answers) if len(answers) > 1 else answers[0])
+    seen = layers.AveragePooling2D(2)(pixels)
+    for filters, side, step in ((24, 5, 2), (48, 3, 2), (64, 3, 1)):
+        seen = layers.Conv2D(filters, side, step, padding="same", use_bias=False)(seen)
+        seen = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(seen))
+    # Where in time it was is nothing to go by; at which frequency, is.
+    loudest = layers.Flatten()(layers.MaxPooling2D((1, seen.shape[2]))(seen))
+    return keras.Model(views, layers.Dense(len(CLASSES), "softmax")(layers.Dropout(settings.dropout)(loudest)))
 
 
 def shifted(views: NDArray[np.uint8], shifts_s: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -24,7 +24,7 @@ from bigdata_assets.gravitational_waves.logic.cnn import (
 from bigdata_assets.gravitational_waves.logic.features import COLUMNS, resampled, stand_ins_of
 from bigdata_assets.gravitational_waves.logic.training_set import CLASSES, VIEWS_S
 
-TINY = CnnSettings(epochs=6, batch_size=8, members=1, seed=3)
+TINY = CnnSettings(epochs=6, batch_size=8, seed=3)
 NOTHING = np.zeros(0, int)
 LINE_ROWS = {"Helix": 10, "Power_Line": 40, "Violin_Mode": 58}
 """Of a horizontal line that a class has, and no other."""
@@ -175,7 +175,7 @@ def test_no_training_row_is_said():
 
 
 def test_settings_come_back_as_they_were_kept(fitted):
-    settings = CnnSettings(epochs=7, members=2, shift_s=0.01)
+    settings = CnnSettings(epochs=7, dropout=0.1, shift_s=0.01)
     assert cnn.from_parameters(cnn.parameters(settings, fitted)) == settings
 
 
