@@ -24,6 +24,8 @@ METRICS = ("accuracy", "balanced_accuracy", "macro_f1")
 CROSSED, ON_TEST = "cross-validation", "publisher's test"
 NOT_SCORED = -1
 LINEAR_C = 1.0
+"""Of the linear model, its best in sum of accuracy and balanced accuracy on 186 real glitches, three repeats of three
+folds: .69 and .60 at 0.3, .75 and .59 at 1, .78 and .53 at 3; .56 and .51 at 0.1, .77 and .46 at 10."""
 
 
 def report(
@@ -91,7 +93,7 @@ def report(
         figures={
             "Training of the stored network, by epoch": _curves(card["history"]),
             "Confusion on the test rows": _confusion(truth, answers[MODEL]),
-            "Confusion by cross-validation, shares of a class": _confusion(
+            "Confusion by cross-validation, all repeats": _confusion(
                 crossed["label"].to_numpy(str), crossed[MODEL].to_numpy(str)
             ),
         },
