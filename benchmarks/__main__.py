@@ -5,7 +5,7 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmarks import crimes, gravitational_waves, malicious_urls, overhead
+from benchmarks import crimes, glitch_cnn, gravitational_waves, malicious_urls, overhead
 
 RESULTS = Path(__file__).with_name("results.json")
 BENCHMARKS = {
@@ -13,6 +13,7 @@ BENCHMARKS = {
     "malicious_urls": malicious_urls.run,
     "crimes": crimes.run,
     "gravitational_waves": gravitational_waves.run,
+    "glitch_cnn": glitch_cnn.run,
 }
 
 

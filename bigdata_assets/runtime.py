@@ -8,6 +8,7 @@ import dagster as dg
 
 from bigdata_assets.fork_server import PRELOADED
 from bigdata_assets.io_managers.delta import delta_io_manager
+from bigdata_assets.io_managers.keras_model import KerasModelIOManager
 from bigdata_assets.io_managers.report import ReportIOManager
 from bigdata_assets.io_managers.sklearn_model import SklearnModelIOManager
 from bigdata_assets.io_managers.spark_model import SparkModelIOManager
@@ -45,6 +46,7 @@ def resources(settings: Settings, tables: Iterable[Table]) -> dict[str, Any]:
         "sources": sources(settings),
         "delta": delta_io_manager(tables).configured({"storage": settings.storage}),
         "spark_model": SparkModelIOManager(storage=settings.storage),
+        "keras_model": KerasModelIOManager(storage=settings.storage),
         "sklearn_model": SklearnModelIOManager(storage=settings.storage),
         "kafka": KafkaResource(servers=settings.kafka_servers),
         "snapshots": SnapshotStore(storage=settings.storage, kept=400),

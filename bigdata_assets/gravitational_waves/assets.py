@@ -19,6 +19,7 @@ from bigdata_assets.gravitational_waves.tables import (
     EVENT_PREDICTIONS,
     GLITCH_FEATURES,
     GLITCH_METADATA,
+    GLITCH_VIEWS,
     QSCANS,
     QUARANTINED_METADATA,
     QUARANTINED_QSCANS,
@@ -27,6 +28,7 @@ from bigdata_assets.gravitational_waves.tables import (
     SPECTROGRAMS,
     STRAIN,
 )
+from bigdata_assets.io_managers.keras_model import StoredKerasModel, TrainedKerasModel
 from bigdata_assets.io_managers.sklearn_model import StoredModel, TrainedModel
 from bigdata_assets.io_managers.spark_model import StoredSparkModel, TrainedSparkModel
 from bigdata_assets.io_managers.staging import StagedFiles
@@ -71,6 +73,20 @@ class ReportConfig(SeedConfig):
     """What the report measures."""
 
     repeats: int = Field(2, ge=1, le=50, description="How often all rows are dealt out into folds anew.")
+
+
+class CnnConfig(SeedConfig):
+    """How the network is fitted."""
+
+    epochs: int = Field(40, ge=1, description="At most; the learning rate falls to 0 along a cosine over as many.")
+    patience: int = Field(15, ge=1, description="Epochs without a better loss on the rows it is stopped on.")
+
+
+class CnnReportConfig(dg.Config):
+    """What the network's report measures."""
+
+    repeats: int = Field(2, ge=1, le=50, description="How often all rows are dealt out into folds anew.")
+    folds: int = Field(3, ge=2, le=20, description="Of each repeat; a network is fitted for each.")
 
 
 @dg.multi_asset(
@@ -223,6 +239,58 @@ def chirp_svc_report(
     )
 
 
+@dg.asset(**GLITCH_VIEWS.asset("1"))
+def glitch_views(spectrograms: DataFrame) -> DataFrame:
+    """Each glitch's four views, as the network reads them."""
+    from bigdata_assets.gravitational_waves.logic import cnn
+
+    return cnn.glitch_views(spectrograms)
+
+
+@dg.asset(
+    **WHERE,
+    io_manager_key="keras_model",
+    kinds={"keras", "tensorflow"},
+    code_version="1",
+    description="The 22 classes by a convolutional network on a glitch's four views, fitted on the training rows.",
+)
+def glitch_cnn(glitch_views: pd.DataFrame, config: CnnConfig) -> TrainedKerasModel:
+    """A Keras model, stopped on the validation rows."""
+    from bigdata_assets.gravitational_waves.logic import cnn
+
+    settings, rows = cnn.CnnSettings(**config.model_dump()), cnn.glitches(glitch_views)
+    fitted = cnn.fit(rows.of("train"), rows.of("validation"), settings)
+    return TrainedKerasModel(
+        fitted.model,
+        cnn.CLASSES,
+        inputs={GLITCH_VIEWS.path: glitch_views.attrs["delta_version"]},
+        parameters=cnn.parameters(settings, fitted),
+        metrics={"n_training_glitches": len(rows.of("train")), "epochs_run": len(fitted.history["loss"])},
+        history=fitted.history,
+    )
+
+
+@dg.asset(
+    **WHERE,
+    io_manager_key="report",
+    kinds={"keras", "scikitlearn", "matplotlib"},
+    code_version="1",
+    description=(
+        "How well the network tells the classes apart: training curves, confusion, figures by class and repeated "
+        "cross-validation, beside logistic regression and the majority on the same rows."
+    ),
+)
+def glitch_cnn_report(
+    glitch_views: pd.DataFrame, glitch_features: pd.DataFrame, glitch_cnn: StoredKerasModel, config: CnnReportConfig
+) -> Report:
+    """Figures on rows that the network has not seen."""
+    from bigdata_assets.gravitational_waves.logic import cnn_report
+
+    return cnn_report.report(
+        glitch_views, glitch_features, glitch_cnn.load(), glitch_cnn.card, config.repeats, config.folds
+    )
+
+
 @dg.multi_asset(
     name="strain",
     outs={
@@ -287,10 +355,14 @@ def qscans(context: dg.AssetExecutionContext, strain: DataFrame, config: ScanCon
 
 @dg.asset(**EVENT_PREDICTIONS.asset("1"), **BY_EVENT)
 def event_predictions(
-    qscans: DataFrame, chirp_predictions: pd.DataFrame, chirp_svc: StoredSparkModel, rbf_svm: StoredModel
+    qscans: DataFrame,
+    chirp_predictions: pd.DataFrame,
+    chirp_svc: StoredSparkModel,
+    rbf_svm: StoredModel,
+    glitch_cnn: StoredKerasModel,
 ) -> pd.DataFrame:
     """What each model says of the run's Q-scans."""
-    from bigdata_assets.gravitational_waves.logic import features, rbf, sky, svc
+    from bigdata_assets.gravitational_waves.logic import cnn, features, rbf, sky, svc
 
     scans, margins = sky.scans_of(qscans), {}
     if len(scans):
@@ -299,6 +371,8 @@ def event_predictions(
         margins["chirp_svc"] = svc.margins(chirp_svc.load(), svc.vectors(glitches, settings)).toPandas()
         rows = rbf.with_pixels(glitches.toPandas())
         margins["rbf_svm"] = rows[["id"]].assign(margin=rbf.margins(rbf_svm.load(rbf.TRUSTED_TYPES), rows))
+        views = cnn.glitches(cnn.glitch_views(sky.as_glitches(qscans)).toPandas())
+        margins["glitch_cnn"] = sky.of_network(views.ids, cnn.probabilities(glitch_cnn.load(), views.views))
     return sky.predictions(scans, margins, chirp_predictions)
 
 
@@ -312,6 +386,9 @@ ASSETS: Sequence[dg.AssetsDefinition] = (
     rbf_svm,
     chirp_predictions,
     chirp_svc_report,
+    glitch_views,
+    glitch_cnn,
+    glitch_cnn_report,
     strain,
     strain_report,
     qscans,

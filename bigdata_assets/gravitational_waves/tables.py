@@ -3,6 +3,7 @@
 import pyarrow as pa
 from pyspark.sql.types import (
     ArrayType,
+    BinaryType,
     BooleanType,
     DataType,
     DoubleType,
@@ -141,6 +142,25 @@ GLITCH_FEATURES = Table(
         ),
     ),
 )
+GLITCH_VIEWS = Table(
+    BRANCH,
+    "glitch_views",
+    "One row per glitch: its four views for a network, pooled to squares of 2 pixels; a view it lacks is taken from "
+    "its others.",
+    (
+        _ID,
+        Column("label", StringType(), "Its class, of 22.", check=_one_of("label", CLASSES)),
+        _SAMPLE_TYPE,
+        *(
+            Column(
+                COLUMNS[view_s],
+                BinaryType(),
+                f"The view of {view_s} s: greys of 70 by 85 squares, a byte each, row by row from 2,048 Hz down.",
+            )
+            for view_s in VIEWS_S
+        ),
+    ),
+)
 CHIRP_SVC_TUNING = Table(
     BRANCH,
     "chirp_svc_tuning",
@@ -263,6 +283,7 @@ TABLES = (
     GLITCH_METADATA,
     QUARANTINED_METADATA,
     GLITCH_FEATURES,
+    GLITCH_VIEWS,
     CHIRP_SVC_TUNING,
     CHIRP_PREDICTIONS,
     STRAIN,

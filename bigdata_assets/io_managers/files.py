@@ -40,8 +40,6 @@ def finished_folders(parent: UPath, marker: str) -> list[UPath]:
 
 
 def remove_folder(folder: UPath, marker: str) -> None:
-    """Remove a folder, the marker first: nobody reads what is half removed."""
+    """Remove a folder with all below it, the marker first: nobody reads what is half removed."""
     (folder / marker).unlink(missing_ok=True)
-    for file in folder.iterdir():
-        file.unlink()
-    folder.rmdir()
+    folder.fs.rm(folder.path, recursive=True)

@@ -4,27 +4,25 @@ skops, not pickle: loading builds only types from a list that the caller's code 
 elsewhere cannot run anything.
 """
 
-import hashlib
-import importlib.metadata
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
-from upath import UPath
 
-from bigdata_assets.io_managers.files import finished_folders, remove_folder, write_folder
+from bigdata_assets.io_managers.model_card import (
+    AGAIN,
+    CARD,
+    ModelFileError,
+    ModelIOManager,
+    file_identity,
+    read_verified,
+)
 
-CARD = "model.json"
+__all__ = ["CARD", "FILE", "ModelFileError", "SklearnModelIOManager", "StoredModel", "TrainedModel"]
+
 FILE = "model.skops"
 LIBRARIES = ("scikit-learn", "lightgbm", "skops", "numpy", "scipy")
-KEPT_VERSIONS = 10
-
-
-class ModelFileError(RuntimeError):
-    """A stored model is missing, was altered, or needs types that are not trusted."""
 
 
 @dataclass(frozen=True)
@@ -70,72 +68,33 @@ class StoredModel:
         import skops.io
         from skops.io.exceptions import UntrustedTypesFoundException
 
-        path = UPath(self.folder) / FILE
-        again = "Materialise the model's asset again."
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError as error:
-            raise ModelFileError(f"{path} is missing. {again}") from error
-        if hashlib.sha256(data).hexdigest() != self.card["sha256"]:
-            raise ModelFileError(f"{path} is not the file that was stored: its SHA-256 differs from {CARD}'s. {again}")
+        path, data = f"{self.folder}/{FILE}", read_verified(self.folder, FILE, self.card)
         try:
             return skops.io.loads(data, trusted=list(trusted))
         except UntrustedTypesFoundException as error:
-            raise ModelFileError(f"{path} needs types that this code does not trust: {error}. {again}") from error
+            raise ModelFileError(f"{path} needs types that this code does not trust: {error}. {AGAIN}") from error
         except Exception as error:
-            raise ModelFileError(f"{path} cannot be read as a skops file: {error}. {again}") from error
+            raise ModelFileError(f"{path} cannot be read as a skops file: {error}. {AGAIN}") from error
 
 
-class SklearnModelIOManager(dg.ConfigurableIOManager):
+class SklearnModelIOManager(ModelIOManager):
     """Stores a `TrainedModel`, hands out a `StoredModel`: the newest finished version."""
-
-    storage: str
 
     def handle_output(self, context: dg.OutputContext, obj: TrainedModel) -> None:
         import skops.io
 
         data = skops.io.dumps(obj.estimator)
-        digest = hashlib.sha256(data).hexdigest()
-        card = {
-            "asset": context.asset_key.to_user_string(),
-            "version": digest[:16],
-            "sha256": digest,
-            "created_at": datetime.now(UTC).isoformat(),
-            "run_id": context.run_id,
-            "code_version": context.asset_spec.code_version,
-            "classes": list(obj.classes),
-            "inputs": dict(obj.inputs),
-            "parameters": dict(obj.parameters),
-            "metrics": dict(obj.metrics),
-            "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
-        }
-        parent = self._parent(context.asset_key)
-        folder = parent / str(card["version"])
-        write_folder(folder, {FILE: data, CARD: json.dumps(card, indent=2).encode()}, marker=CARD)
-        for old in finished_folders(parent, CARD)[:-KEPT_VERSIONS]:
-            remove_folder(old, CARD)
-        context.add_output_metadata(
-            {
-                "path": str(folder),
-                "model_version": card["version"],
-                "bytes": len(data),
-                "classes": ", ".join(obj.classes),
-                **{f"input {asset} delta_version": version for asset, version in obj.inputs.items()},
-                **{name: float(value) for name, value in obj.metrics.items()},
-                "model.json": dg.MetadataValue.json(card),
-            }
+        identity = file_identity(context, data)
+        self.publish(
+            context,
+            obj,
+            version=identity["sha256"][:16],
+            libraries=LIBRARIES,
+            files={FILE: data},
+            more={**identity, "classes": list(obj.classes)},
+            shown={"bytes": len(data), "classes": ", ".join(obj.classes)},
         )
 
     def load_input(self, context: dg.InputContext) -> StoredModel:
-        parent = self._parent(context.asset_key)
-        versions = finished_folders(parent, CARD)
-        if not versions:
-            raise ModelFileError(
-                f"No model is stored below {parent}: materialise {context.asset_key.to_user_string()}."
-            )
-        card = json.loads((versions[-1] / CARD).read_bytes())
-        context.log.info("%s: model version %s", context.asset_key.to_user_string(), card["version"])
-        return StoredModel(str(versions[-1]), card)
-
-    def _parent(self, key: dg.AssetKey) -> UPath:
-        return UPath(self.storage).joinpath(*key.path)
+        folder, card = self.newest(context)
+        return StoredModel(str(folder), card)

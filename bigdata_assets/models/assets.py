@@ -14,6 +14,7 @@ from bigdata_assets.runtime import REFRESHED_BY_INPUT
 REPORTS = {
     "crimes_stream_report": dg.AssetKey(["crimes", "stream_report"]),
     "gravitational_waves_chirp_svc_report": dg.AssetKey(["gravitational_waves", "chirp_svc_report"]),
+    "gravitational_waves_glitch_cnn_report": dg.AssetKey(["gravitational_waves", "glitch_cnn_report"]),
     "malicious_urls_classifier_report": dg.AssetKey(["malicious_urls", "classifier_report"]),
 }
 """Reports with evaluations, by input name. By key: a branch is not imported by another."""

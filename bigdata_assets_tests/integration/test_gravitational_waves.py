@@ -17,7 +17,7 @@ import pytest
 from deltalake import DeltaTable
 
 from bigdata_assets import definitions
-from bigdata_assets.gravitational_waves.logic import svc, training_set
+from bigdata_assets.gravitational_waves.logic import cnn, svc, training_set
 from bigdata_assets.gravitational_waves.logic.training_set import CLASSES, VIEWS_S
 from bigdata_assets.gravitational_waves.partitions import SKY_EVENTS
 from bigdata_assets.gravitational_waves.tables import SPECTROGRAMS
@@ -29,6 +29,13 @@ pytestmark = pytest.mark.integration
 BRANCH = "gravitational_waves"
 TABLE_ASSETS = ("spectrograms", "quarantined_spectrograms")
 CHIRP_ASSETS = ("glitch_features", "chirp_svc_tuning", "chirp_svc", "rbf_svm", "chirp_predictions", "chirp_svc_report")
+CNN_ASSETS = ("glitch_views", "glitch_cnn", "glitch_cnn_report")
+FEWER_EPOCHS = {
+    "ops": {
+        f"{BRANCH}__glitch_cnn": {"config": {"epochs": 25}},
+        f"{BRANCH}__glitch_cnn_report": {"config": {"repeats": 1}},
+    }
+}
 FEWER_FITS = {
     "ops": {
         f"{BRANCH}__chirp_svc_tuning": {"config": {"views_s": ["0.5,1.0"], "reg_param": [0.001, 0.01]}},
@@ -175,11 +182,33 @@ def test_chirps_of_the_sample_are_found(sampled: Project) -> None:
     assert ours["value"] > max(0.9, ours["baseline_value"] + 0.2)
 
 
-def reported(project: Project) -> Any:
+def test_the_network_tells_the_samples_glitches_apart(sampled: Project) -> None:
+    from bigdata_assets.io_managers.keras_model import KerasModelIOManager
+
+    result = run(sampled, ("glitch_features", *CNN_ASSETS), config=FEWER_EPOCHS)
+    assert all(checks(result).values())
+    views = sampled.table("glitch_views", branch=BRANCH)
+    assert len(views) == 55
+    assert all(len(view) == 70 * 85 for view in views["view_0_5"])
+    (key,) = keys("glitch_cnn")
+    manager = KerasModelIOManager(storage=sampled.settings.storage)
+    stored = manager.load_input(dg.build_input_context(asset_key=key))
+    rows = cnn.glitches(views).of("test")
+    called = np.asarray(stored.card["classes"])[cnn.probabilities(stored.load(), rows.views).argmax(axis=1)]
+    report = reported(sampled, "glitch_cnn_report")
+    found = {(e["model"], e["split"], e["baseline"], e["metric"]): e for e in report["evaluations"]}
+    on_test = found["glitch_cnn", "publisher's test", "majority", "accuracy"]
+    assert on_test["value"] == pytest.approx(np.mean(called == rows.labels)), "what is stored is what was scored"
+    crossed = found["glitch_cnn", "cross-validation", "majority", "balanced_accuracy"]
+    assert crossed["baseline_value"] == pytest.approx(1 / 8), "of eight classes the majority names one"
+    assert crossed["value"] > 0.3
+
+
+def reported(project: Project, name: str = "chirp_svc_report") -> Any:
     from bigdata_assets.io_managers.report import ReportIOManager
 
     manager = ReportIOManager(storage=project.settings.storage, url="")
-    (key,) = keys("chirp_svc_report")
+    (key,) = keys(name)
     return manager.load_input(dg.build_input_context(asset_key=key))[-1]
 
 
@@ -295,14 +324,17 @@ def add_events(project: Project, *event_keys: str) -> list[str]:
 
 
 def use_models_of(project: Project, other: Project) -> None:
-    for name in ("chirp_predictions", "chirp_svc", "rbf_svm"):
+    for name in ("chirp_predictions", "chirp_svc", "rbf_svm", "glitch_cnn"):
         shutil.copytree(f"{other.settings.storage}/{BRANCH}/{name}", f"{project.settings.storage}/{BRANCH}/{name}")
 
 
 @pytest.fixture(scope="session")
 def with_models(sampled: Project) -> Project:
-    if not (Path(sampled.settings.storage) / BRANCH / "chirp_predictions").exists():
+    stored = Path(sampled.settings.storage) / BRANCH
+    if not (stored / "chirp_predictions").exists():
         run(sampled, CHIRP_ASSETS, config=FEWER_FITS)
+    if not (stored / "glitch_cnn").exists():
+        run(sampled, ("glitch_views", "glitch_cnn"))
     return sampled
 
 
@@ -318,7 +350,7 @@ def test_simulated_events_are_chirps_and_the_background_is_not(with_models: Proj
     assert scans.groupby("event_detector")["scan"].nunique().to_dict() == dict.fromkeys(keys_found[:3], 7)
     assert (scans.groupby("scan")["view_s"].apply(sorted) == pd.Series([list(VIEWS_S)]).iloc[0]).all()
     predicted = with_models.table("event_predictions", branch=BRANCH)
-    assert len(predicted) == 2 * 21
+    assert len(predicted) == 3 * 21
     assert predicted.query("is_event")["is_chirp"].all()
     assert predicted.query("not is_event")["is_chirp"].mean() <= 0.1
 
@@ -341,5 +373,6 @@ def test_models_that_learnt_from_simulated_glitches_see_the_real_events(
     assert run(project, SKY_ASSETS, keys_found[0], keys_found[-1]).success
     predicted = project.table("event_predictions", branch=BRANCH)
     called = predicted.query("is_event").pivot_table(index="event", columns="model", values="is_chirp", aggfunc="sum")
+    open("/tmp/exp/sky_real.txt","w").write(repr(called)+"\n"+predicted.to_string())
     print(called, predicted.query("not is_event").groupby("model")["is_chirp"].agg(["sum", "size"]))
     print(predicted.query("is_event")[["event_detector", "model", "score", "threshold", "is_chirp"]])

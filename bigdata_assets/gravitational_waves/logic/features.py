@@ -4,8 +4,8 @@ A glitch that lacks a view gets it from its others: a longer view has the shorte
 one has the middle of the longer. Nothing is fitted here.
 """
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -45,44 +45,69 @@ def pooled(images: NDArray[np.float32], pixels: int) -> NDArray[np.float32]:
     """Means over squares of pixels, (..., 140, 170) to (..., numbers)."""
     shape = (*images.shape[:-2], HEIGHT // pixels, pixels, WIDTH // pixels, pixels)
     means = images.reshape(shape).mean(axis=(-3, -1), dtype=np.float32)
-    return means.reshape(*images.shape[:-2], -1)
+    return means.reshape(*images.shape[:-2], (HEIGHT // pixels) * (WIDTH // pixels))
 
 
 def features(spectrograms: "DataFrame") -> "DataFrame":
-    """One row per glitch: id, label, sample_type, and the pooled pixels of each view, as glitch_features has them.
+    """One row per glitch: id, label, sample_type, and the pooled pixels of each view, as glitch_features has them."""
+    return by_glitch(spectrograms, "array<float>", means)
 
-    Pixels are pooled where they are read, so that only what is left of them goes over the network.
+
+def means(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Numbers of glitch_features, images (n, 140, 170) to (n, 14 * 17)."""
+    return pooled(images, POOLED_PIXELS)
+
+
+def by_glitch(
+    spectrograms: "DataFrame", kind: str, numbers: Callable[[NDArray[np.float32]], NDArray[Any]]
+) -> "DataFrame":
+    """One row per glitch: id, label, sample_type, and a column of each view.
+
+    Pixels are made into numbers where they are read, so that only what is left of them goes over the network.
+
+    Args:
+        spectrograms: the table.
+        kind: Spark's type of a view's column.
+        numbers: of images (n, 140, 170), by image; uint8 becomes bytes, float32 an array.
     """
     from pyspark.sql import functions as F
 
     names = COLUMNS.values()
-    stand_ins = ", ".join(f"{name} array<float>, rank_{name} int" for name in names)
+    stand_ins = ", ".join(f"{name} {kind}, rank_{name} int" for name in names)
     schema = f"id string, label string, sample_type string, {stand_ins}"
 
-    def pool(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def of_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            yield stand_ins_of(batch)
+            yield stand_ins_of(batch, numbers)
 
-    pooled_views = spectrograms.select("id", "label", "sample_type", "view_s", "pixels").mapInArrow(pool, schema)
-    return pooled_views.groupBy("id", "label", "sample_type").agg(
+    views = spectrograms.select("id", "label", "sample_type", "view_s", "pixels").mapInArrow(of_batches, schema)
+    return views.groupBy("id", "label", "sample_type").agg(
         *(F.min_by(name, f"rank_{name}").alias(name) for name in names)
     )
 
 
-def stand_ins_of(batch: pa.RecordBatch) -> pa.RecordBatch:
+def stand_ins_of(batch: pa.RecordBatch, numbers: Callable[[NDArray[np.float32]], NDArray[Any]]) -> pa.RecordBatch:
     """Each image as it stands in for every view, with its rank among those that can."""
     images = np.asarray(batch.column("pixels").flatten()).reshape(-1, HEIGHT, WIDTH)
     given = batch.column("view_s").to_numpy()
     columns: dict[str, pa.Array] = {name: batch.column(name) for name in ("id", "label", "sample_type")}
     for wanted_s, name in COLUMNS.items():
-        shown = np.empty((len(images), (HEIGHT // POOLED_PIXELS) * (WIDTH // POOLED_PIXELS)), np.float32)
+        nothing = numbers(images[:0])
+        shown = np.empty((len(images), *nothing.shape[1:]), nothing.dtype)
         for view_s in np.unique(given):
             rows = given == view_s
-            shown[rows] = pooled(resampled(images[rows], float(view_s), wanted_s), POOLED_PIXELS)
-        offsets = pa.array(np.arange(0, shown.size + 1, shown.shape[1]), pa.int32())
-        columns[name] = pa.ListArray.from_arrays(offsets, pa.array(shown.ravel()))
+            shown[rows] = numbers(resampled(images[rows], float(view_s), wanted_s))
+        columns[name] = _column(shown)
         columns[f"rank_{name}"] = pa.array([rank(float(view_s), wanted_s) for view_s in given], pa.int32())
     return pa.RecordBatch.from_pydict(columns)
+
+
+def _column(numbers: NDArray[Any]) -> pa.Array:
+    """One value a row, without a Python object per number."""
+    if numbers.dtype == np.uint8:
+        return pa.array([row.tobytes() for row in numbers], pa.binary())
+    offsets = pa.array(np.arange(0, numbers.size + 1, numbers.shape[1]), pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.array(numbers.ravel()))
 
 
 def rank(view_s: float, wanted_s: float) -> int:

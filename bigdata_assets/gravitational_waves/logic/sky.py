@@ -8,16 +8,20 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from bigdata_assets.gravitational_waves.logic import events, qscans, strain
 from bigdata_assets.gravitational_waves.logic.strain import StrainError, StrainFileError
-from bigdata_assets.gravitational_waves.logic.training_set import HEIGHT, VIEWS_S, WIDTH
+from bigdata_assets.gravitational_waves.logic.svc import SIGNAL
+from bigdata_assets.gravitational_waves.logic.training_set import CLASSES, HEIGHT, VIEWS_S, WIDTH
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 AWAY_S = qscans.SPAN_S / 2
 """Background is at least so far from the event that no view of it is transformed together with the event."""
+EVEN = 0.5
+"""A chirp more likely than all else together."""
 SCANS = pa.schema(
     [
         ("event_detector", pa.string()),
@@ -157,13 +161,19 @@ def scans_of(views: "DataFrame") -> pd.DataFrame:
     return views.select("event_detector", "event", "detector", "scan", "gps_s", "is_event").distinct().toPandas()
 
 
+def of_network(scans: NDArray[np.str_], probabilities: NDArray[np.float32]) -> pd.DataFrame:
+    """What the network says of each scan: id, margin (its probability of a chirp), label (the most likely class)."""
+    label = np.array(CLASSES)[probabilities.argmax(axis=1)]
+    return pd.DataFrame({"id": scans, "margin": probabilities[:, CLASSES.index(SIGNAL)].astype(float), "label": label})
+
+
 def predictions(scans: pd.DataFrame, margins: Mapping[str, pd.DataFrame], chirps: pd.DataFrame) -> pd.DataFrame:
     """Rows of event_predictions.
 
     Args:
         scans: as `scans_of` returns them.
-        margins: by model one row per Q-scan: id (its `scan`), margin.
-        chirps: rows of chirp_predictions, for the models' thresholds.
+        margins: by model one row per Q-scan: id (its `scan`), margin, and of the network label.
+        chirps: rows of chirp_predictions, for the machines' thresholds; the network's is EVEN.
 
     Raises:
         ValueError: a model has no score for a Q-scan, or two.
@@ -171,11 +181,11 @@ def predictions(scans: pd.DataFrame, margins: Mapping[str, pd.DataFrame], chirps
     thresholds = chirps.groupby("model")["threshold"].first()
     found = [scans.iloc[:0].assign(model="", score=0.0, label=None, threshold=0.0)]
     for model, rows in margins.items():
-        scored = rows.rename(columns={"id": "scan", "margin": "score"})[["scan", "score"]]
+        scored = rows.rename(columns={"id": "scan", "margin": "score"}).reindex(columns=["scan", "score", "label"])
         merged = scans.merge(scored, on="scan", validate="one_to_one")
         if len(merged) != len(scans):
             raise ValueError(f"{model} has scores for {len(merged)} of {len(scans)} Q-scans")
-        found.append(merged.assign(model=model, label=None, threshold=thresholds[model]))
+        found.append(merged.assign(model=model, threshold=thresholds.get(model, EVEN)))
     return pd.concat(found, ignore_index=True).assign(is_chirp=lambda rows: rows["score"] > rows["threshold"])
 
 
