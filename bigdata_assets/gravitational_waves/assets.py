@@ -85,7 +85,7 @@ class CnnConfig(SeedConfig):
 class CnnReportConfig(dg.Config):
     """What the network's report measures."""
 
-    repeats: int = Field(2, ge=1, le=50, description="How often all rows are dealt out into folds anew.")
+    repeats: int = Field(1, ge=1, le=50, description="How often all rows are dealt out anew; one has no interval.")
     folds: int = Field(3, ge=2, le=20, description="Of each repeat; a network is fitted for each.")
 
 

@@ -29,6 +29,8 @@ WHITE = 255
 BACKGROUND_BYTE = round(WHITE * BACKGROUND)
 SPREAD = 64
 """Of the bytes of what is seen, about; the network reads (byte - background) / SPREAD."""
+MIN_STEPS = 4
+"""An epoch's, of which there are few: a step a batch of 30 glitches would learn next to nothing in 40 epochs."""
 HELD_OUT = 0.2
 """Share of each class's training rows that a fit stops on where there are too few validation rows."""
 
@@ -169,7 +171,7 @@ def shifted(views: NDArray[np.uint8], shifts_s: NDArray[np.float64]) -> NDArray[
 def batches(
     rows: Glitches, settings: CnnSettings, rng: np.random.Generator
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-    """Batches without end: an epoch draws as many glitches as there are, all classes equally often, and moves them."""
+    """Batches without end: an epoch draws all classes equally often, and moves what it draws."""
     codes = class_codes(rows.labels)
     shares = np.cumsum(class_weights(codes))
     n_drawn = steps_per_epoch(rows, settings) * settings.batch_size
@@ -193,8 +195,8 @@ def class_weights(codes: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def steps_per_epoch(rows: Glitches, settings: CnnSettings) -> int:
-    """Batches that show as many glitches as there are."""
-    return -(-len(rows) // settings.batch_size)
+    """Batches that show as many glitches as there are, or MIN_STEPS of few glitches."""
+    return max(MIN_STEPS, -(-len(rows) // settings.batch_size))
 
 
 def to_stop_on(training: Glitches, validation: Glitches, seed: int) -> tuple[Glitches, Glitches, str]:

@@ -133,9 +133,9 @@ def test_a_shift_is_in_time_alone_and_longer_in_a_shorter_view():
 def test_all_classes_are_drawn_equally_often():
     rows = lines({"Helix": 50, "Power_Line": 10, "Violin_Mode": 2})
     drawn = batches(rows, replace(TINY, batch_size=31), np.random.default_rng(0))
-    labels = np.concatenate([next(drawn)[1] for _ in range(2 * 3)])
+    labels = np.concatenate([next(drawn)[1] for _ in range(4 * 3)])
     counts = np.bincount(labels)[class_codes(np.array(list(LINE_ROWS)))]
-    assert counts.sum() == 3 * 62
+    assert counts.sum() == 3 * 4 * 31
     assert counts.max() - counts.min() <= 3
     weights = class_weights(class_codes(rows.labels))
     assert weights.mean() == pytest.approx(1)
