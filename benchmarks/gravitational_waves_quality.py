@@ -71,8 +71,8 @@ def _figures(spark: SparkSession, delta: DeltaIOManager, folder: Path) -> pd.Dat
 
 def _tables(spark: SparkSession, delta: DeltaIOManager, path: Path) -> tuple[DataFrame, DataFrame]:
     """Spectrograms and features: tables, because a frame that reads the file would be read again by each fit."""
-    images = training_set.read_images(spark, path, CLASSES).where("reason IS NULL")
-    delta.write(SPECTROGRAMS, images.select(SPECTROGRAMS.column_names), CLASSES, run_id="quality")
+    images, _ = training_set.stage_images(spark, path, CLASSES, delta.staging(SPECTROGRAMS))
+    delta.write(SPECTROGRAMS, images, CLASSES, run_id="quality")
     delta.write(GLITCH_FEATURES, features.features(delta.read(SPECTROGRAMS)), None, run_id="quality")
     return delta.read(SPECTROGRAMS), delta.read(GLITCH_FEATURES)
 
