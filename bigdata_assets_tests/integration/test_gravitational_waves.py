@@ -356,8 +356,9 @@ def test_simulated_events_are_chirps_and_the_background_is_not(with_models: Proj
     report = run(with_models, ("strain_report",), "SIM170901-H1")
     (made,) = report.asset_materializations_for_node(f"{BRANCH}__strain_report")
     numbers = {name: value.value for name, value in made.metadata.items() if isinstance(value.value, float)}
-    assert numbers["SNR"] == pytest.approx(16, abs=2)
-    assert numbers["network SNR with L1"] == pytest.approx(np.hypot(16, 13), abs=2.5)
+    # What was injected, and the noise's part, which is about 1; unit tests are closer.
+    assert numbers["SNR"] == pytest.approx(16, abs=3)
+    assert numbers["network SNR with L1"] == pytest.approx(np.hypot(16, 13), abs=3)
     assert abs(numbers["ms from the listed time"]) < 3
 
 
