@@ -171,6 +171,8 @@ def add_event(name: str, gps: float | None, masses: tuple[float, float] | None) 
         else:
             raise click.UsageError("--gps is needed for strain files of a folder of yours")
         keys = [key for key in events.keys(folder) if events.parse(key)[0] == name]
+        if not keys:
+            raise StrainFileError(f"{name} has files of none of {', '.join(events.DETECTORS)}")
     except StrainFileError as error:
         raise click.ClickException(str(error)) from error
     stack.prepare_dagster_home(settings, end_runs=False)

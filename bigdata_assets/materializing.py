@@ -56,15 +56,21 @@ def materialize(settings: Settings, log: Path, select: str, partitions: Sequence
 
 
 def in_order(graph: BaseAssetGraph, wanted: set[dg.AssetKey]) -> Iterable[set[dg.AssetKey]]:
-    """Sets of assets that one run each can materialise: alike in partitioning, and after all that they need."""
+    """Sets of assets that one run each can materialise: alike in partitions and in how many a run may take, and after
+    all that they need.
+    """
+
+    def kind(key: dg.AssetKey) -> tuple[dg.PartitionsDefinition | None, dg.BackfillPolicy | None]:
+        return graph.get(key).partitions_def, graph.get(key).backfill_policy
+
     remaining = set(wanted)
     while remaining:
         candidates = []
-        for partitioning in {graph.get(key).partitions_def for key in remaining}:
+        for alike in {kind(key) for key in remaining}:
             ready: set[dg.AssetKey] = set()
             for key in graph.toposorted_asset_keys:
                 needed = graph.get(key).parent_keys & remaining
-                if key in remaining and graph.get(key).partitions_def == partitioning and needed <= ready:
+                if key in remaining and kind(key) == alike and needed <= ready:
                     ready.add(key)
             candidates.append(ready)
         largest = max(candidates, key=lambda keys: (len(keys), sorted(keys)))

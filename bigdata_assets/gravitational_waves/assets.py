@@ -303,7 +303,7 @@ def strain(context: dg.AssetExecutionContext, sources: Sources) -> tuple[pa.Tabl
     """The seconds around the run's events, and the files that cannot be used."""
     from bigdata_assets.gravitational_waves.logic import sky
 
-    found, refused = sky.read_strain(sources.folder(BRANCH), sorted(context.partition_keys))
+    found, refused = sky.read_strain(sources.folder(BRANCH, download=False), sorted(context.partition_keys))
     return (
         pa.concat_tables([STRAIN.arrow_schema.empty_table(), *found], promote_options="permissive"),
         pa.Table.from_pylist(refused, schema=QUARANTINED_STRAIN.arrow_schema),
@@ -316,7 +316,9 @@ def strain(context: dg.AssetExecutionContext, sources: Sources) -> tuple[pa.Tabl
     kinds={"gwpy", "pycbc", "matplotlib"},
     code_version="1",
     partitions_def=SKY_EVENTS,
-    required_resource_keys={"delta", "sources"},
+    # A page is of one event and detector.
+    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
+    required_resource_keys={"sources"},
     description=(
         "An event as the open-data tutorials look at it: quality, spectrum, Q-transform, waveform, matched filter, χ², "
         "and time slides against the event's other detectors that are there."
@@ -326,11 +328,13 @@ def strain_report(context: dg.AssetExecutionContext, strain: pa.Table) -> Report
     """Pictures and figures of one event in one detector."""
     from bigdata_assets.gravitational_waves.logic import events, sky, strain_report
 
+    folder = context.resources.sources.folder(BRANCH, download=False)
     name, detector = events.parse(context.partition_key)
-    event = events.read(context.resources.sources.folder(BRANCH))[name]
-    others = [f"{name}-{other}" for other in events.DETECTORS if other != detector]
-    beside = context.resources.delta.read_arrow(STRAIN, others)
-    return strain_report.report(sky.by_detector(pa.concat_tables([strain, beside])), detector, event)
+    event = events.named(events.read(folder), name)
+    # From the files: the runs of the event's other detectors may be under way.
+    beside, _ = sky.read_strain(folder, [f"{name}-{other}" for other in events.DETECTORS if other != detector])
+    found = sky.by_detector(strain) | sky.by_detectors(beside)
+    return strain_report.report(found, detector, event)
 
 
 @dg.multi_asset(
@@ -368,7 +372,9 @@ def event_predictions(
     if len(scans):
         glitches = features.features(sky.as_glitches(qscans))
         settings = svc.from_parameters(chirp_svc.card["parameters"])
-        margins["chirp_svc"] = svc.margins(chirp_svc.load(), svc.vectors(glitches, settings)).toPandas()
+        margins["chirp_svc"] = svc.margins(chirp_svc.load(), svc.vectors(glitches, settings)).toPandas()[
+            ["id", "margin"]
+        ]
         rows = rbf.with_pixels(glitches.toPandas())
         margins["rbf_svm"] = rows[["id"]].assign(margin=rbf.margins(rbf_svm.load(rbf.TRUSTED_TYPES), rows))
         views = cnn.glitches(cnn.glitch_views(sky.as_glitches(qscans)).toPandas())

@@ -1,5 +1,7 @@
 """Events whose strain has come become partitions and runs."""
 
+import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +22,12 @@ from bigdata_assets.sources import SourceUnavailableError
 
 MAX_ATTEMPTS = 3
 """An event whose runs keep failing is left to the reader of the run's log; it can still be run by hand."""
-EVENT_TAG = "bigdata_assets/sky_event"
+SETTLE_S = 60
+"""A file that was written to so lately may not be whole yet."""
+FILE_TAG = "bigdata_assets/strain_file"
+MODELS = tuple(dg.AssetKey([BRANCH, name]) for name in ("chirp_predictions", "chirp_svc", "rbf_svm", "glitch_cnn"))
+"""What predictions are made with."""
+LOG = logging.getLogger(__name__)
 
 look_at_event = dg.define_asset_job(
     "look_at_event",
@@ -41,11 +48,16 @@ def events_folder(settings: Settings) -> Path | None:
 
 
 def event_keys(settings: Settings) -> list[str]:
-    """Partition keys of the events that strain is there for."""
+    """Partition keys of the events that strain is there for; none, with a warning, where the list is broken."""
     from bigdata_assets.gravitational_waves.logic import events
+    from bigdata_assets.gravitational_waves.logic.strain import StrainFileError
 
     folder = events_folder(settings)
-    return events.keys(folder) if folder else []
+    try:
+        return events.keys(folder) if folder else []
+    except StrainFileError as error:
+        LOG.warning("no events: %s", error)
+        return []
 
 
 def strain_sensor(settings: Settings) -> dg.SensorDefinition:
@@ -63,8 +75,10 @@ def strain_sensor(settings: Settings) -> dg.SensorDefinition:
         folder = None if settings.sources == "sample" else events_folder(settings)
         if folder is None:
             return dg.SkipReason("BIGDATA_SOURCES has no folder where strain could come in")
+        if lacking := [key.path[-1] for key in MODELS if not context.instance.get_latest_materialization_event(key)]:
+            return dg.SkipReason(f"nothing to look with yet: materialise {', '.join(lacking)}")
         keys = events.keys(folder)
-        requests = list(_requests(context.instance, keys))
+        requests = list(_requests(context.instance, folder, keys))
         if not requests:
             waiting = events.without_files(folder)
             return dg.SkipReason(f"{len(keys)} keys, none new; no strain yet of {', '.join(waiting) or 'no event'}")
@@ -77,18 +91,27 @@ def strain_sensor(settings: Settings) -> dg.SensorDefinition:
     return new_strain_files
 
 
-def _requests(instance: dg.DagsterInstance, keys: list[str]) -> Iterator[dg.RunRequest]:
-    """A run for each key that has none, or whose runs failed; those read by other runs are left alone.
+def _requests(instance: dg.DagsterInstance, folder: Path, keys: list[str]) -> Iterator[dg.RunRequest]:
+    """A run for each file that was not looked at since it came, and has no run or only failed ones.
 
     A run key that was used is never launched again, even if that run failed: the attempt's number is part of it.
     """
-    read = instance.get_materialized_partitions(STRAIN.key)
+    from bigdata_assets.gravitational_waves.logic import events
+
     for key in keys:
-        runs = instance.get_runs(dg.RunsFilter(tags={EVENT_TAG: key}))
-        if len(runs) >= MAX_ATTEMPTS or any(run.status != dg.DagsterRunStatus.FAILURE for run in runs):
+        status = events.file_of(folder, key).stat()
+        if time.time() - status.st_mtime < SETTLE_S or _looked_at(instance, key) > status.st_mtime:
             continue
-        if runs or key not in read:
-            yield dg.RunRequest(f"{key}:{len(runs)}", partition_key=key, tags={EVENT_TAG: key})
+        identity = f"{key}:{status.st_size}-{status.st_mtime_ns}"
+        runs = instance.get_runs(dg.RunsFilter(tags={FILE_TAG: identity}))
+        if len(runs) < MAX_ATTEMPTS and all(run.status == dg.DagsterRunStatus.FAILURE for run in runs):
+            yield dg.RunRequest(f"{identity}:{len(runs)}", partition_key=key, tags={FILE_TAG: identity})
+
+
+def _looked_at(instance: dg.DagsterInstance, key: str) -> float:
+    """When predictions of an event were last stored, by whatever run; Unix seconds, 0 for never."""
+    wanted = dg.AssetRecordsFilter(asset_key=EVENT_PREDICTIONS.key, asset_partitions=[key])
+    return max((record.timestamp for record in instance.fetch_materializations(wanted, limit=1).records), default=0.0)
 
 
 def _registered(instance: dg.DagsterInstance) -> set[str]:

@@ -2,7 +2,7 @@
 
 For rows that Python makes and that are long arrays: Spark's own writer takes an array element by element. What is
 written here is in the table once `DeltaIOManager.write` has committed it, by the names that came back. What a task
-leaves that failed, was killed or was run twice is seen by nobody, and removed by `DeltaIOManager.compact`.
+leaves that failed, was killed or was run twice is seen by nobody; where `DeltaIOManager.compact` is run, it goes.
 
 Workers import this module: it never imports dagster.
 """

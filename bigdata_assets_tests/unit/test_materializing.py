@@ -8,8 +8,8 @@ from bigdata_assets.partition_ranges import contiguous
 PARTS = dg.DynamicPartitionsDefinition(name="parts")
 
 
-def _asset(name, deps=(), partitions_def=None):
-    @dg.asset(name=name, deps=list(deps), partitions_def=partitions_def)
+def _asset(name, deps=(), partitions_def=None, backfill_policy=None):
+    @dg.asset(name=name, deps=list(deps), partitions_def=partitions_def, backfill_policy=backfill_policy)
     def made() -> None: ...
 
     return made
@@ -20,6 +20,14 @@ def test_runs_are_as_few_as_partitionings_allow_and_after_what_they_need():
     graph = dg.Definitions(assets=[a, b, c, d]).resolve_asset_graph()
     runs = [sorted(k.to_user_string() for k in keys) for keys in in_order(graph, set(graph.get_all_asset_keys()))]
     assert runs == [["a"], ["b", "c"], ["d"]]
+
+
+def test_what_takes_a_partition_a_run_is_not_run_with_what_takes_many():
+    many, one = dg.BackfillPolicy.multi_run(20), dg.BackfillPolicy.multi_run(1)
+    a, b, c = _asset("a", (), PARTS, many), _asset("b", ["a"], PARTS, one), _asset("c", ["a"], PARTS, many)
+    graph = dg.Definitions(assets=[a, b, c]).resolve_asset_graph()
+    runs = [sorted(k.to_user_string() for k in keys) for keys in in_order(graph, set(graph.get_all_asset_keys()))]
+    assert runs == [["a", "c"], ["b"]]
 
 
 def test_assets_outside_the_selection_are_not_waited_for():

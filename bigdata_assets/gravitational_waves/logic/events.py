@@ -6,13 +6,19 @@ GWOSC's files beside it, which are found by their GPS time.
 
 import contextlib
 import json
+import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+
+from filelock import FileLock
 
 from bigdata_assets.gravitational_waves.logic.strain import FILE_NAME, StrainFileError, find
 
+LOG = logging.getLogger(__name__)
 FOLDER = "strain"
 FILE = "events.json"
 DETECTORS = ("H1", "L1", "V1")
@@ -36,48 +42,74 @@ class Event:
     masses: tuple[float, float] | None = None
     spins: tuple[float, float] = (0.0, 0.0)
 
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise StrainFileError(f"an event's name is 1 to 40 letters, digits and _; {self.name!r} is not")
+        if self.masses and not all(0 < mass < 1_000 for mass in self.masses):
+            raise StrainFileError(f"{self.name}: masses are between 0 and 1,000 solar masses, not {self.masses}")
+        if not all(-1 < spin < 1 for spin in self.spins):
+            raise StrainFileError(f"{self.name}: spins are between -1 and 1, not {self.spins}")
+
 
 def read(folder: Path) -> dict[str, Event]:
-    """The events of a branch's folder by name; none where there is no list.
+    """The events of a branch's folder by name; none where there is no list. An odd entry is left out, with a warning.
 
     Raises:
-        StrainFileError: the list cannot be read, or an entry lacks its time.
+        StrainFileError: the list cannot be read at all.
     """
+    found = {}
+    for name, entry in _entries(folder).items():
+        try:
+            masses = (float(entry["m1"]), float(entry["m2"])) if {"m1", "m2"} <= entry.keys() else None
+            spins = (float(entry.get("a1", 0)), float(entry.get("a2", 0)))
+            found[name] = Event(name, float(entry["tevent"]), masses, spins)
+        except (StrainFileError, ValueError, KeyError, AttributeError, TypeError) as error:
+            LOG.warning("%s: the entry %r is left out: %r", FILE, name, error)
+    return found
+
+
+def _entries(folder: Path) -> dict[str, Any]:
     path = folder / FOLDER / FILE
     if not path.is_file():
         return {}
     try:
-        return {name: _event(name, entry) for name, entry in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise StrainFileError(f"{path} cannot be read as a list of events: {error!r}") from error
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StrainFileError(f"{path} cannot be read as a list of events: {error}") from error
+    if not isinstance(entries, dict):
+        raise StrainFileError(f"{path} is no object with an entry for each event.")
+    return entries
 
 
-def _event(name: str, entry: dict[str, float]) -> Event:
-    _refuse_name(name)
-    masses = (float(entry["m1"]), float(entry["m2"])) if {"m1", "m2"} <= entry.keys() else None
-    return Event(name, float(entry["tevent"]), masses, (float(entry.get("a1", 0)), float(entry.get("a2", 0))))
+def named(listed: Mapping[str, Event], name: str) -> Event:
+    """The event of a name.
 
-
-def _refuse_name(name: str) -> None:
-    if not NAME.fullmatch(name):
-        raise StrainFileError(f"an event's name is 1 to 40 letters, digits and _; {name!r} is not")
+    Raises:
+        StrainFileError: the list has none.
+    """
+    if name not in listed:
+        raise StrainFileError(f"there is no event {name} in {FILE}")
+    return listed[name]
 
 
 def add(folder: Path, event: Event) -> None:
-    """Put an event into the list, or in place of the one of its name.
+    """Put an event into the list; of one that is there already, what is not given stays.
 
     Raises:
-        StrainFileError: its name cannot be a partition's.
+        StrainFileError: the list cannot be read.
     """
-    _refuse_name(event.name)
     path = folder / FOLDER / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    entry: dict[str, float] = {"tevent": event.gps_s, "a1": event.spins[0], "a2": event.spins[1]}
-    entries[event.name] = entry | ({"m1": event.masses[0], "m2": event.masses[1]} if event.masses else {})
-    aside = path.with_suffix(".part")
-    aside.write_text(json.dumps(entries, indent=2), encoding="utf-8")
-    aside.rename(path)
+    with FileLock(f"{path}.lock"):
+        entries = _entries(folder)
+        entry = {"tevent": event.gps_s}
+        if event.masses:
+            entry |= dict(zip(("m1", "m2", "a1", "a2"), (*event.masses, *event.spins), strict=True))
+        known = entries.get(event.name)
+        entries[event.name] = (known if isinstance(known, dict) else {}) | entry
+        aside = path.with_suffix(".part")
+        aside.write_text(json.dumps(entries, indent=2), encoding="utf-8")
+        aside.rename(path)
 
 
 def detectors(folder: Path, event: Event) -> list[str]:
@@ -100,6 +132,16 @@ def without_files(folder: Path) -> list[str]:
     return [event.name for event in read(folder).values() if not detectors(folder, event)]
 
 
+def file_of(folder: Path, key: str) -> Path:
+    """The strain file of a partition key.
+
+    Raises:
+        StrainFileError: there is no such event, or no file of its time.
+    """
+    name, detector = parse(key)
+    return find(folder / FOLDER, detector, named(read(folder), name).gps_s)
+
+
 def parse(key: str) -> tuple[str, str]:
     """Event and detector of a partition key."""
     event, _, detector = key.rpartition("-")
@@ -119,7 +161,8 @@ def fetch(folder: Path, name: str, masses: tuple[float, float] | None = None, ho
     from gwosc import datasets, locate
     from tenacity import RetryError
 
-    _refuse_name(name)
+    if not NAME.fullmatch(name):
+        raise StrainFileError(f"an event's name is 1 to 40 letters, digits and _; {name!r} is not")
     try:
         event = Event(name, float(datasets.event_gps(name, host=host)), masses)
         urls = locate.get_event_urls(name, sample_rate=4096, duration=32, host=host)

@@ -27,7 +27,9 @@ APPROXIMANT = "IMRPhenomD"
 
 
 WHITENED_BAND_HZ = (30.0, 300.0)
-BANK = tuple((mass, mass * ratio) for mass in np.geomspace(6, 80, 24).round(2).tolist() for ratio in (1.0, 0.5))
+MAX_WAVEFORM_S = BEFORE_S - EDGE_S
+"""From LOW_HZ to the merger: of a longer one, what wraps around would reach into the answer."""
+BANK = tuple((mass, mass * ratio) for mass in np.geomspace(9, 80, 24).round(2).tolist() for ratio in (1.0, 0.5))
 """Masses that are tried where an event's are not known, solar masses."""
 
 
@@ -80,9 +82,14 @@ def matched_filter(
         spins: along the orbit's axis, from -1 to 1, in the same order.
 
     Raises:
-        StrainError: there is a gap, or too little strain.
+        StrainError: there is a gap, or too little strain, or the waveform is longer than MAX_WAVEFORM_S.
     """
     library = pycbc()
+    if (length_s := waveform_s(masses)) > MAX_WAVEFORM_S:
+        raise StrainError(
+            f"the waveform of {masses[0]:g} and {masses[1]:g} solar masses lasts {length_s:.0f} s from "
+            f"{LOW_HZ:g} Hz on: more than {MAX_WAVEFORM_S:g} s are not looked for."
+        )
     data, density = _prepared(strain, rate_hz)
     template = _template(data, density, masses, spins)
     snr = library.filter.matched_filter(template, data, psd=density, low_frequency_cutoff=LOW_HZ)
@@ -118,7 +125,13 @@ def loudest_masses(strain: NDArray[np.float64], rate_hz: float) -> tuple[float, 
         snr = pycbc().filter.matched_filter(template, data, psd=density, low_frequency_cutoff=LOW_HZ)
         return float(np.abs(np.asarray(snr)[_KEPT]).max())
 
-    return max(BANK, key=loudness)
+    return max((masses for masses in BANK if waveform_s(masses) <= MAX_WAVEFORM_S), key=loudness)
+
+
+def waveform_s(masses: tuple[float, float]) -> float:
+    """How long two bodies without spin are heard from LOW_HZ on, s."""
+    length_of = pycbc().waveform.get_waveform_filter_length_in_time
+    return float(length_of(APPROXIMANT, mass1=masses[0], mass2=masses[1], f_lower=LOW_HZ))
 
 
 _KEPT = slice(round((BEFORE_S - EDGE_S) * RATE_HZ), -round((AFTER_S - EDGE_S) * RATE_HZ))

@@ -56,9 +56,7 @@ def read_strain(folder: Path, keys: Sequence[str]) -> tuple[list[pa.Table], list
         name, detector = events.parse(key)
         path = ""
         try:
-            if name not in listed:
-                raise StrainFileError(f"there is no event {name} in {events.FILE}")
-            gps_s = listed[name].gps_s
+            gps_s = events.named(listed, name).gps_s
             file = strain.find(folder / events.FOLDER, detector, gps_s)
             path = file.name
             read = strain.read(file)
@@ -154,6 +152,11 @@ def by_detector(seconds: pa.Table) -> dict[str, strain.Strain]:
         detector: strain.of_rows(seconds.filter(pc.equal(seconds["detector"], detector)), detector)
         for detector in pc.unique(seconds["detector"]).to_pylist()
     }
+
+
+def by_detectors(tables: Sequence[pa.Table]) -> dict[str, strain.Strain]:
+    """The same of tables as `read_strain` returns them."""
+    return {detector: found for table in tables for detector, found in by_detector(table).items()}
 
 
 def scans_of(views: "DataFrame") -> pd.DataFrame:

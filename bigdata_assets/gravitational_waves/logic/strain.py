@@ -101,7 +101,10 @@ def read(path: Path) -> Strain:
         with h5py.File(path, "r") as file:
             strain = file["strain/Strain"]
             if strain.ndim != 1 or strain.dtype.kind != "f" or not 0 < strain.size <= MAX_SAMPLES:
-                raise StrainFileError(f"{path}: strain/Strain is {strain.dtype} {strain.shape}, no series of floats.")
+                raise StrainFileError(
+                    f"{path}: strain/Strain is {strain.dtype} {strain.shape}, no series of at most "
+                    f"{MAX_SAMPLES:,} floats."
+                )
             spacing_s = float(strain.attrs["Xspacing"])
             meta, quality = file["meta"], file["quality/simple"]
             found = Strain(
@@ -113,7 +116,9 @@ def read(path: Path) -> Strain:
                 flags=tuple(_text(name) for name in quality["DQShortnames"][()]),
             )
             duration_s = int(meta["Duration"][()])
-    except (OSError, KeyError, ValueError, ZeroDivisionError, TypeError) as error:
+    except StrainFileError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise StrainFileError(f"{path} cannot be read as a GWOSC file: {error}") from error
     if found.values.size != duration_s * found.rate_hz or found.quality.size != duration_s:
         raise StrainFileError(
@@ -162,17 +167,6 @@ def of_rows(seconds: pa.Table, detector: str) -> Strain:
         quality=seconds["dq_mask"].to_numpy().astype(np.uint32),
         flags=tuple(seconds["dq_names"][0].as_py().split(",")),
     )
-
-
-def seconds_of(flag: str, strain: Strain) -> NDArray[np.bool_]:
-    """For each second whether a flag, such as DATA or CBC_CAT3, is set.
-
-    Raises:
-        StrainFileError: the file has no such flag.
-    """
-    if flag not in strain.flags:
-        raise StrainFileError(f"there is no quality flag {flag}; there are {', '.join(strain.flags)}")
-    return (strain.quality >> strain.flags.index(flag) & 1).astype(bool)
 
 
 def refuse_gaps(values: NDArray[np.float64]) -> None:

@@ -50,9 +50,15 @@ def report(strains: Mapping[str, Strain], detector: str, event: Event) -> Report
 
 
 def _filtered(strain: Strain, event: Event, masses: tuple[float, float] | None = None) -> matched_filter.Found:
-    """The matched filter of the stretch that the event is in; times from the strain's first sample."""
-    stretch = strain.stretch_around(event.gps_s - strain.gps_start_s)
-    values = strain.between(*stretch)
+    """The matched filter of the stretch that the event is in; times from the stretch's first sample."""
+    event_s = event.gps_s - strain.gps_start_s
+    begin, end = strain.stretch_around(event_s)
+    if not begin + matched_filter.BEFORE_S <= event_s < end - matched_filter.AFTER_S:
+        raise StrainError(
+            f"there are {event_s - begin:.1f} s of strain before it and {end - event_s:.1f} after it: "
+            f"{matched_filter.BEFORE_S:g} and {matched_filter.AFTER_S:g} are needed."
+        )
+    values = strain.between(begin, end)
     masses = masses or event.masses or matched_filter.loudest_masses(values, strain.rate_hz)
     return matched_filter.matched_filter(values, strain.rate_hz, masses, event.spins)
 
@@ -93,14 +99,19 @@ def _page(
         "Matched filter: signal-to-noise ratio over time, and χ² by degree of freedom": _snr(ours, start, event),
         "Whitened strain, 30 to 300 Hz, and the waveform that fits": _white(ours, start),
     }
-    for other in found.keys() - {detector}:
-        slides = _slides(found, starts, (detector, other))
-        numbers[f"network SNR with {other}"] = float(np.hypot(peak["snr"], peaks[other]["snr"]))
-        numbers[f"false alarms an hour with {other}, at most"] = 3600 * slides.false_alarms_per_s
+    trials = 1 if event.masses else len(matched_filter.BANK)
+    for other in sorted(found.keys() - {detector}):
+        within_s = time_slides.window_s((detector, other))
+        slides = _slides(found, starts, (detector, other), within_s)
+        network, rate = f"network SNR with {other}", f"false alarms an hour with {other}, at most"
+        near = np.abs(starts[other] + found[other].time_s - peak["gps_s"]) <= within_s
+        numbers[network] = float(np.hypot(peak["snr"], found[other].snr[near].max(initial=0)))
+        numbers[rate] = trials * 3600 * slides.false_alarms_per_s
         summary += (
-            f" With {other} the network's is {numbers[f'network SNR with {other}']:.1f}; of {slides.slides.size} time "
-            f"slides, {slides.slides.size * slides.observed_s / 60:.0f} minutes, {slides.louder} have a coincidence as "
-            f"loud: at most {3600 * slides.false_alarms_per_s:.2g} an hour."
+            f" With {other}, within {1000 * within_s:.0f} ms, the network's is {numbers[network]:.1f}. The loudest "
+            f"coincidence is at GPS {slides.at_gps_s:.4f}; of {slides.slides.size} time slides, "
+            f"{slides.slides.size * slides.observed_s / 60:.0f} minutes, {slides.louder} have one as loud: at most "
+            f"{numbers[rate]:.2g} an hour{f', {trials} waveforms having been tried' if trials > 1 else ''}."
         )
         pictures[f"Time slides against {other}: loudest coincidence of each"] = _histogram(slides)
     pictures |= {
@@ -126,14 +137,14 @@ def _gps_start(strain: Strain, event: Event) -> float:
 
 
 def _slides(
-    found: Mapping[str, matched_filter.Found], starts: Mapping[str, float], pair: tuple[str, str]
+    found: Mapping[str, matched_filter.Found], starts: Mapping[str, float], pair: tuple[str, str], within_s: float
 ) -> time_slides.Slides:
     times = [starts[name] + found[name].time_s for name in pair]
     first, second = (
         time_slides.triggers(gps_s, found[name].reweighted_snr) for name, gps_s in zip(pair, times, strict=True)
     )
     begin, end = max(gps_s[0] for gps_s in times), min(gps_s[-1] for gps_s in times)
-    return time_slides.slide(first, second, begin, end, time_slides.window_s(pair))
+    return time_slides.slide(first, second, begin, end, within_s)
 
 
 def _quality_table(strain: Strain) -> pd.DataFrame:

@@ -30,6 +30,11 @@ class Triggers:
     gps_s: NDArray[np.float64]
     statistic: NDArray[np.float64]
 
+    def between(self, begin_gps_s: float, end_gps_s: float) -> "Triggers":
+        """Those of a time."""
+        kept = (self.gps_s >= begin_gps_s) & (self.gps_s < end_gps_s)
+        return Triggers(self.gps_s[kept], self.statistic[kept])
+
 
 @dataclass(frozen=True)
 class Slides:
@@ -55,7 +60,8 @@ class Slides:
     @property
     def false_alarms_per_s(self) -> float:
         """An upper bound of the rate of coincidences as loud: (1 + louder) / time of all shifts."""
-        return (1 + self.louder) / (self.observed_s * max(self.slides.size, 1))
+        background_s = self.observed_s * self.slides.size
+        return (1 + self.louder) / background_s if background_s else float("inf")
 
 
 def triggers(gps_s: NDArray[np.float64], statistic: NDArray[np.float64]) -> Triggers:
@@ -77,7 +83,8 @@ def window_s(detectors: tuple[str, str]) -> float:
 
 def slide(first: Triggers, second: Triggers, begin_gps_s: float, end_gps_s: float, within_s: float) -> Slides:
     """Shift the second's triggers around within the time that both have, by every multiple of STEP_S."""
-    observed_s = end_gps_s - begin_gps_s
+    first, second = (each.between(begin_gps_s, end_gps_s) for each in (first, second))
+    observed_s = max(end_gps_s - begin_gps_s, 0.0)
     loudest, at_gps_s = _loudest(first, second.gps_s, second.statistic, within_s)
     # A shift by less than this could still see the same wave.
     shifts = np.arange(STEP_S, observed_s - STEP_S / 2, STEP_S)

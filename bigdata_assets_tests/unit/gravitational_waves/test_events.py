@@ -40,13 +40,35 @@ def test_keys_are_of_the_detectors_that_have_a_file_of_that_time(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    ['{"GW150914": {}}', '{"GW150914": 3}', "[]", "{", '{"GW150914": {"tevent": "soon"}}', '{"../x": {"tevent": 1}}'],
+    ["[]", "{"],
 )
 def test_a_list_that_cannot_be_used_is_named(tmp_path, content):
     put_file(tmp_path, "H1")
     (tmp_path / events.FOLDER / events.FILE).write_text(content)
-    with pytest.raises(StrainFileError):
+    with pytest.raises(StrainFileError, match=events.FILE):
         events.read(tmp_path)
+    with pytest.raises(StrainFileError, match=events.FILE):
+        events.add(tmp_path, events.Event("GW150914", GPS_S))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["{}", "3", '{"tevent": "soon"}', '{"tevent": 1, "m1": null, "m2": null}', '{"tevent": 1, "m1": -3, "m2": 2}'],
+)
+def test_an_odd_entry_is_left_out_and_the_others_stay(tmp_path, entry, caplog):
+    put_file(tmp_path, "H1")
+    (tmp_path / events.FOLDER / events.FILE).write_text(
+        f'{{"ODD": {entry}, "../x": {{"tevent": 1}}, "GW150914": {{"tevent": {GPS_S}}}}}'
+    )
+    assert events.read(tmp_path) == {"GW150914": events.Event("GW150914", GPS_S)}
+    assert "'ODD' is left out" in caplog.text
+    assert "'../x' is left out" in caplog.text
+
+
+def test_what_is_known_of_an_event_stays_when_it_is_added_again(tmp_path):
+    events.add(tmp_path, events.Event("GW150914", GPS_S, (41.7, 29.2), (0.3, -0.7)))
+    events.add(tmp_path, events.Event("GW150914", GPS_S + 0.1))
+    assert events.read(tmp_path)["GW150914"] == events.Event("GW150914", GPS_S + 0.1, (41.7, 29.2), (0.3, -0.7))
 
 
 @pytest.mark.parametrize("name", ["", "../../x", "GW-1", "GW 1", "x" * 41])
@@ -94,6 +116,7 @@ def test_an_event_is_fetched_with_the_files_of_all_its_detectors(tmp_path, gwosc
         "H-H1_GWOSC_4KHZ_R1-1126259447-32.hdf5",
         "L-L1_GWOSC_4KHZ_R1-1126259447-32.hdf5",
         events.FILE,
+        f"{events.FILE}.lock",
     }, "only what is named as strain"
     assert stored["H-H1_GWOSC_4KHZ_R1-1126259447-32.hdf5"].startswith(b"strain of H-H1")
 

@@ -1,3 +1,6 @@
+import os
+import time
+
 import dagster as dg
 import pytest
 from click.testing import CliRunner
@@ -5,8 +8,8 @@ from click.testing import CliRunner
 from bigdata_assets import cli, definitions, settings
 from bigdata_assets.gravitational_waves.logic import events
 from bigdata_assets.gravitational_waves.partitions import SKY_EVENTS
-from bigdata_assets.gravitational_waves.sensors import EVENT_TAG, MAX_ATTEMPTS, look_at_event, strain_sensor
-from bigdata_assets.gravitational_waves.tables import BRANCH, STRAIN
+from bigdata_assets.gravitational_waves.sensors import FILE_TAG, MAX_ATTEMPTS, MODELS, look_at_event, strain_sensor
+from bigdata_assets.gravitational_waves.tables import BRANCH, EVENT_PREDICTIONS
 from bigdata_assets_tests.unit.gravitational_waves.test_events import GPS_S, put_file
 
 
@@ -16,8 +19,25 @@ def place(tmp_path):
     folder = tmp_path / "sources" / BRANCH
     folder.mkdir(parents=True)
     events.add(folder, events.Event("GW150914", GPS_S))
-    put_file(folder, "H1")
+    put_whole_file(folder, "H1")
     return folder
+
+
+def put_whole_file(folder, detector, age_s=300, start=1_126_259_446):
+    """A file of strain that was last written to some time ago."""
+    put_file(folder, detector, start)
+    then = time.time() - age_s
+    for path in (folder / events.FOLDER).glob(f"*-{detector}_*-{start}-*"):
+        os.utime(path, (then, then))
+
+
+@pytest.fixture
+def instance():
+    """An instance where all models are stored."""
+    with dg.DagsterInstance.ephemeral() as found:
+        for key in MODELS:
+            found.report_runless_asset_event(dg.AssetMaterialization(key))
+        yield found
 
 
 def settings_for(place):
@@ -45,38 +65,55 @@ def failed_run(instance, request):
     instance.report_run_failed(run)
 
 
-def test_an_event_whose_file_has_come_is_asked_for_once(place):
-    with dg.DagsterInstance.ephemeral() as instance:
+def test_an_event_whose_file_has_come_is_asked_for_once(place, instance):
+    (request,), _ = tick(place, instance)
+    assert request.partition_key == "GW150914-H1"
+    assert instance.get_dynamic_partitions(str(SKY_EVENTS.name)) == ["GW150914-H1"]
+    instance.create_run_for_job(definitions.defs.resolve_job_def(look_at_event.name), tags=request.tags)
+    assert tick(place, instance)[0] == [], "its run is under way"
+    put_whole_file(place, "L1")
+    (request,), _ = tick(place, instance)
+    assert request.partition_key == "GW150914-L1"
+
+
+def test_an_event_whose_run_failed_is_asked_for_again_but_not_for_ever(place, instance):
+    keys = []
+    for _ in range(MAX_ATTEMPTS):
         (request,), _ = tick(place, instance)
-        assert (request.partition_key, request.run_key) == ("GW150914-H1", "GW150914-H1:0")
-        assert instance.get_dynamic_partitions(str(SKY_EVENTS.name)) == ["GW150914-H1"]
-        instance.create_run_for_job(definitions.defs.resolve_job_def(look_at_event.name), tags=request.tags)
-        assert tick(place, instance)[0] == [], "its run is under way"
-        put_file(place, "L1")
-        (request,), _ = tick(place, instance)
-        assert request.partition_key == "GW150914-L1"
+        keys.append(request.run_key)
+        failed_run(instance, request)
+    assert len(set(keys)) == MAX_ATTEMPTS, "a run key that was used is never launched again"
+    assert tick(place, instance)[0] == []
+    assert len(instance.get_runs(dg.RunsFilter(tags={FILE_TAG: request.tags[FILE_TAG]}))) == MAX_ATTEMPTS
+    put_whole_file(place, "H1", age_s=100)
+    assert len(tick(place, instance)[0]) == 1, "another file"
 
 
-def test_an_event_whose_run_failed_is_asked_for_again_but_not_for_ever(place):
+def test_a_file_that_may_still_be_written_waits(place, instance):
+    put_whole_file(place, "H1", age_s=1)
+    assert tick(place, instance)[0] == []
+
+
+def test_nothing_is_asked_for_before_there_are_models(place):
     with dg.DagsterInstance.ephemeral() as instance:
-        keys = []
-        for _ in range(MAX_ATTEMPTS):
-            (request,), _ = tick(place, instance)
-            keys.append(request.run_key)
-            failed_run(instance, request)
-        assert len(set(keys)) == MAX_ATTEMPTS, "a run key that was used is never launched again"
-        assert tick(place, instance)[0] == []
-        assert len(instance.get_runs(dg.RunsFilter(tags={EVENT_TAG: "GW150914-H1"}))) == MAX_ATTEMPTS
-
-
-def test_what_was_read_by_hand_and_what_has_no_strain_is_left_alone(place):
-    events.add(place, events.Event("GW170104", 1_167_559_936.6))
-    with dg.DagsterInstance.ephemeral() as instance:
-        instance.add_dynamic_partitions(str(SKY_EVENTS.name), ["GW150914-H1"])
-        instance.report_runless_asset_event(dg.AssetMaterialization(STRAIN.key, partition="GW150914-H1"))
         requests, said = tick(place, instance)
     assert requests == []
+    assert "materialise chirp_predictions, chirp_svc, rbf_svm, glitch_cnn" in said
+
+
+def test_what_was_looked_at_by_hand_and_what_has_no_strain_is_left_alone(place, instance):
+    events.add(place, events.Event("GW170104", 1_167_559_936.6))
+    instance.add_dynamic_partitions(str(SKY_EVENTS.name), ["GW150914-H1"])
+    instance.report_runless_asset_event(dg.AssetMaterialization(EVENT_PREDICTIONS.key, partition="GW150914-H1"))
+    requests, said = tick(place, instance)
+    assert requests == []
     assert "no strain yet of GW170104" in said
+
+
+def test_a_broken_list_stops_no_other_branch(place):
+    (place / events.FOLDER / events.FILE).write_text("{")
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert definitions.discover_partitions(settings_for(place), instance)[SKY_EVENTS] == []
 
 
 def test_an_event_is_added_by_the_command_line(place, monkeypatch):

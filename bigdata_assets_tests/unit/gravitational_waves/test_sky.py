@@ -115,6 +115,10 @@ def test_a_report_says_what_it_cannot_look_at(found):
     in_gap = strain_report.report({"H1": found}, "H1", events.Event("G", found.gps_start_s + 26.0))
     assert "is in a gap" in in_gap.summary
     assert list(in_gap.figures) == ["Strain, and what its quality flags say of each second"]
+    late = strain_report.report({"H1": found}, "H1", events.Event("L", found.gps_start_s + 5.0))
+    assert "5.0 s of strain before it" in late.summary
+    light = strain_report.report({"H1": found}, "H1", events.Event("N", EVENT.gps_s, (1.5, 1.3)))
+    assert "lasts 178 s" in light.summary
     nothing = strain_report.report({}, "H1", EVENT)
     assert "quarantined_strain" in nothing.summary
 

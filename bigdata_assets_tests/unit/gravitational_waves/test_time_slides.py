@@ -45,3 +45,8 @@ def test_what_is_in_one_alone_is_no_event():
 def test_light_needs_longer_to_virgo():
     assert window_s(("L1", "H1")) == pytest.approx(0.015)
     assert window_s(("H1", "V1")) > window_s(("H1", "L1"))
+
+
+def test_no_common_time_is_no_background():
+    found = slide(noise(0), noise(1), START_S + 10, START_S + 4, 0.015)
+    assert (found.loudest, found.slides.size, found.false_alarms_per_s) == (0.0, 0, float("inf"))
