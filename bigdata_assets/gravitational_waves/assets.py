@@ -372,9 +372,8 @@ def event_predictions(
     if len(scans):
         glitches = features.features(sky.as_glitches(qscans))
         settings = svc.from_parameters(chirp_svc.card["parameters"])
-        margins["chirp_svc"] = svc.margins(chirp_svc.load(), svc.vectors(glitches, settings)).toPandas()[
-            ["id", "margin"]
-        ]
+        linear = svc.margins(chirp_svc.load(), svc.vectors(glitches, settings))
+        margins["chirp_svc"] = linear.select("id", "margin").toPandas()
         rows = rbf.with_pixels(glitches.toPandas())
         margins["rbf_svm"] = rows[["id"]].assign(margin=rbf.margins(rbf_svm.load(rbf.TRUSTED_TYPES), rows))
         views = cnn.glitches(cnn.glitch_views(sky.as_glitches(qscans)).toPandas())
