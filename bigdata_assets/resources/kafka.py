@@ -181,8 +181,8 @@ class KafkaResource(dg.ConfigurableResource):
             yield
         except (KafkaError, OSError) as error:
             raise KafkaUnreachableError(
-                f"Kafka at {self.servers} does not take the connection: {type(error).__name__} {error}. See "
-                "KAFKA_SECURITY_* if it asks for TLS or a login."
+                f"Kafka at {self.servers} does not take the connection: {type(error).__name__} {error}. It may still "
+                "be starting; see KAFKA_SECURITY_* if it asks for TLS or a login."
             ) from error
 
     def _connection(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
@@ -122,8 +123,14 @@ def test_what_was_acknowledged_survives_kill_9_and_the_sensor_waits_for_the_brok
     sensor = batch_sensor("some", Stream(topic, partitions, "job", asset, asset, settings, kafka))
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         old = engines.pid("kafka")
-        kill_9(old)
-        skipped = sensor(dg.build_sensor_context(instance=instance))
+        # Else the supervisor may have a new broker listening, though not answering yet, before the sensor looks.
+        supervisor = psutil.Process(engines.state["pid"])
+        supervisor.suspend()
+        try:
+            kill_9(old)
+            skipped = sensor(dg.build_sensor_context(instance=instance))
+        finally:
+            supervisor.resume()
         assert isinstance(skipped, dg.SkipReason)
         assert "No Kafka broker answers" in str(skipped.skip_message)
         wait_for(lambda: engines.pid("kafka") != old and engines.ready(), 90, "the broker is back")
