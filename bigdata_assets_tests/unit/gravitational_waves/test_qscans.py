@@ -4,10 +4,16 @@ import pytest
 from bigdata_assets.gravitational_waves.logic import signals, training_set
 from bigdata_assets.gravitational_waves.logic.qscans import (
     BACKGROUND,
+    BAND_HZ,
     MIN_STRAIN_S,
+    Q_RANGE,
     RATE_HZ,
+    SEARCH_S,
+    SPAN_S,
     grey,
     qscan,
+    views,
+    whitened,
 )
 from bigdata_assets.gravitational_waves.logic.strain import StrainError
 from bigdata_assets_tests.integration.conftest import REAL_DATA
@@ -38,13 +44,27 @@ def test_grey_is_viridis_luminance():
 @pytest.mark.parametrize(("frequency_hz", "offset_s"), [(60, 0.1), (150, -0.15), (700, 0.05)])
 def test_a_burst_is_seen_at_its_time_and_frequency_in_every_view(frequency_hz, offset_s):
     strain = signals.noise(np.random.default_rng(3), N_SAMPLES, RATE_HZ) + burst(frequency_hz, offset_s, 25)
-    views = qscan(strain, RATE_HZ, MIDDLE_S)
-    assert views.shape == (4, 140, 170)
-    for view, view_s in zip(views, training_set.VIEWS_S, strict=True):
+    found = qscan(strain, RATE_HZ, MIDDLE_S)
+    assert found.shape == (4, 140, 170)
+    for view, view_s in zip(found, training_set.VIEWS_S, strict=True):
         bright = np.argwhere(view > 0.8)
         row, column = bright.mean(axis=0)
         assert row == pytest.approx(row_of(frequency_hz), abs=5)
         assert column == pytest.approx((offset_s / view_s + 0.5) * 170, abs=3)
+
+
+@pytest.mark.parametrize("label", ["Chirp", "Scattered_Light", "No_Glitch"])
+def test_views_are_those_of_gwpys_transform(label):
+    from gwpy.signal.qtransform import q_scan
+
+    strain, _ = signals.simulated(np.random.default_rng(6), label, N_SAMPLES, RATE_HZ, MIDDLE_S)
+    white, time_s = whitened(strain, RATE_HZ), MIDDLE_S + 1 / 64
+    span, search = (time_s - SPAN_S / 2, time_s + SPAN_S / 2), (time_s - SEARCH_S / 2, time_s + SEARCH_S / 2)
+    gram, _ = q_scan(white.crop(*span), qrange=Q_RANGE, frange=BAND_HZ, search=search)
+    for view, view_s in zip(views(white, time_s), training_set.VIEWS_S, strict=True):
+        between = (time_s - view_s / 2, time_s + view_s / 2)
+        energy = gram.interpolate(tres=view_s / 170, fres=140, logf=True, outseg=between).value.T[::-1, :170]
+        np.testing.assert_allclose(view, grey(energy), atol=2e-3)
 
 
 def test_a_lower_rate_shows_the_same():
