@@ -21,7 +21,7 @@ from bigdata_assets.gravitational_waves.tables import (
     TABLES,
 )
 
-MODELS = ("chirp_svc", "rbf_svm")
+MODELS = ("chirp_svc", "rbf_svm", "glitch_cnn")
 
 
 @dg.asset_check(asset=SPECTROGRAMS.key, blocking=True, required_resource_keys={"delta"})

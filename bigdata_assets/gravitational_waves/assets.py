@@ -199,46 +199,6 @@ def rbf_svm(glitch_features: pd.DataFrame, config: SeedConfig) -> TrainedModel:
     )
 
 
-@dg.asset(**CHIRP_PREDICTIONS.asset("1"))
-def chirp_predictions(glitch_features: DataFrame, chirp_svc: StoredSparkModel, rbf_svm: StoredModel) -> pd.DataFrame:
-    """Every glitch's margins, put together by its id."""
-    from bigdata_assets.gravitational_waves.logic import chirp_report, rbf, svc
-
-    settings = svc.from_parameters(chirp_svc.card["parameters"])
-    linear = svc.margins(chirp_svc.load(), svc.vectors(glitch_features, settings)).toPandas()
-    rows = rbf.with_pixels(glitch_features.toPandas())
-    margin = rbf.margins(rbf_svm.load(rbf.TRUSTED_TYPES), rows)
-    kernel = rows[["id", "label", "sample_type"]].assign(margin=margin)
-    return chirp_report.predictions({"chirp_svc": linear, "rbf_svm": kernel})
-
-
-@dg.asset(
-    **WHERE,
-    io_manager_key="report",
-    kinds={"spark", "scikitlearn", "matplotlib"},
-    code_version="1",
-    description=(
-        "How well chirps are told from glitches: ROC, precision and recall, confusion at a threshold from validation "
-        "rows, repeated cross-validation, and the classic setting beside ours."
-    ),
-)
-def chirp_svc_report(
-    spectrograms: DataFrame,
-    glitch_features: DataFrame,
-    chirp_predictions: pd.DataFrame,
-    chirp_svc: StoredSparkModel,
-    spark: SparkResource,
-    config: ReportConfig,
-) -> Report:
-    """Figures of the models on rows they have not seen."""
-    from bigdata_assets.gravitational_waves.logic import chirp_report, svc
-
-    settings = svc.from_parameters(chirp_svc.card["parameters"])
-    return chirp_report.report(
-        spark.spark_session, spectrograms, glitch_features, chirp_predictions, settings, config.repeats, config.seed
-    )
-
-
 @dg.asset(**GLITCH_VIEWS.asset("1"))
 def glitch_views(spectrograms: DataFrame) -> DataFrame:
     """Each glitch's four views, as the network reads them."""
@@ -267,6 +227,53 @@ def glitch_cnn(glitch_views: pd.DataFrame, config: CnnConfig) -> TrainedKerasMod
         parameters=cnn.parameters(settings, fitted),
         metrics={"n_training_glitches": len(rows.of("train")), "epochs_run": len(fitted.history["loss"])},
         history=fitted.history,
+    )
+
+
+@dg.asset(**CHIRP_PREDICTIONS.asset("1"))
+def chirp_predictions(
+    glitch_features: DataFrame,
+    glitch_views: pd.DataFrame,
+    chirp_svc: StoredSparkModel,
+    rbf_svm: StoredModel,
+    glitch_cnn: StoredKerasModel,
+) -> pd.DataFrame:
+    """Every glitch's margins, put together by its id."""
+    from bigdata_assets.gravitational_waves.logic import chirp_report, cnn, rbf, svc
+
+    settings = svc.from_parameters(chirp_svc.card["parameters"])
+    linear = svc.margins(chirp_svc.load(), svc.vectors(glitch_features, settings)).toPandas()
+    rows = rbf.with_pixels(glitch_features.toPandas())
+    margin = rbf.margins(rbf_svm.load(rbf.TRUSTED_TYPES), rows)
+    kernel = rows[["id", "label", "sample_type"]].assign(margin=margin)
+    network = cnn.chirp_margins(glitch_cnn.load(), cnn.glitches(glitch_views))
+    return chirp_report.predictions({"chirp_svc": linear, "rbf_svm": kernel, "glitch_cnn": network})
+
+
+@dg.asset(
+    **WHERE,
+    io_manager_key="report",
+    kinds={"spark", "scikitlearn", "matplotlib"},
+    code_version="1",
+    description=(
+        "How well chirps are told from glitches: ROC, precision and recall, confusion at a threshold from validation "
+        "rows, repeated cross-validation, and the classic setting beside ours."
+    ),
+)
+def chirp_svc_report(
+    spectrograms: DataFrame,
+    glitch_features: DataFrame,
+    chirp_predictions: pd.DataFrame,
+    chirp_svc: StoredSparkModel,
+    spark: SparkResource,
+    config: ReportConfig,
+) -> Report:
+    """Figures of the models on rows they have not seen."""
+    from bigdata_assets.gravitational_waves.logic import chirp_report, svc
+
+    settings = svc.from_parameters(chirp_svc.card["parameters"])
+    return chirp_report.report(
+        spark.spark_session, spectrograms, glitch_features, chirp_predictions, settings, config.repeats, config.seed
     )
 
 
@@ -389,10 +396,10 @@ ASSETS: Sequence[dg.AssetsDefinition] = (
     chirp_svc_tuning,
     chirp_svc,
     rbf_svm,
-    chirp_predictions,
-    chirp_svc_report,
     glitch_views,
     glitch_cnn,
+    chirp_predictions,
+    chirp_svc_report,
     glitch_cnn_report,
     strain,
     strain_report,

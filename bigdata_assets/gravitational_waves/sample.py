@@ -19,9 +19,9 @@ from tqdm import tqdm
 from bigdata_assets.gravitational_waves.logic import events, metadata, qscans, signals
 from bigdata_assets.gravitational_waves.logic.training_set import FILE, VIEWS_S
 
-VERSION = 2
-GLITCHES: Mapping[str, int] = {"Chirp": 15, "No_Glitch": 10} | dict.fromkeys(signals.GLITCHES, 5)
-SAMPLE_TYPES = ("train", "test", "train", "validation", "train")
+VERSION = 3
+GLITCHES: Mapping[str, int] = {"Chirp": 84, "No_Glitch": 42} | dict.fromkeys(signals.GLITCHES, 12)
+SAMPLE_TYPES = ("train", "test", "train", "train", "validation", "train", "train")
 """Repeated over the glitches of a class."""
 DURATION_S = qscans.MIN_STRAIN_S
 GPS_START = 1_187_008_882

@@ -187,8 +187,12 @@ CHIRP_PREDICTIONS = Table(
         _ID,
         Column("label", StringType(), "Its class, of 22."),
         _SAMPLE_TYPE,
-        Column("model", StringType(), "chirp_svc, or rbf_svm."),
-        Column("margin", DoubleType(), "Distance from the model's plane, in its own units; higher is more of a chirp."),
+        Column("model", StringType(), "chirp_svc, rbf_svm or glitch_cnn."),
+        Column(
+            "margin",
+            DoubleType(),
+            "A machine's distance from its plane, in its own units; the network's probability of Chirp.",
+        ),
         Column(
             "threshold",
             DoubleType(),

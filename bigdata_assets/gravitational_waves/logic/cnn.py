@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bigdata_assets.gravitational_waves.logic.features import COLUMNS, by_glitch, pooled, rank, resampled
 from bigdata_assets.gravitational_waves.logic.qscans import BACKGROUND
+from bigdata_assets.gravitational_waves.logic.svc import SIGNAL
 from bigdata_assets.gravitational_waves.logic.training_set import CLASSES, HEIGHT, VIEWS_S, WIDTH
 
 if TYPE_CHECKING:
@@ -137,6 +138,12 @@ def predict(model: "keras.Model", views: NDArray[np.float32]) -> NDArray[np.floa
 def probabilities(model: "keras.Model", views: NDArray[np.uint8]) -> NDArray[np.float32]:
     """As `predict`, for views as glitch_views has them, (n, 4, 70, 85)."""
     return np.asarray(model.predict(views, batch_size=256, verbose=0))
+
+
+def chirp_margins(model: "keras.Model", rows: Glitches) -> pd.DataFrame:
+    """One row per glitch, as svc.margins has them: the margin is the probability of Chirp."""
+    margin = probabilities(model, rows.views)[:, CLASSES.index(SIGNAL)].astype(float)
+    return pd.DataFrame({"id": rows.ids, "label": rows.labels, "sample_type": rows.sample_types, "margin": margin})
 
 
 def build(settings: CnnSettings) -> "keras.Model":

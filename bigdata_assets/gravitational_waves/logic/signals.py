@@ -1,7 +1,8 @@
 """Detector noise and what is put into it for the sample: chirps of compact binaries, and glitches of a few classes.
 
-Noise is Gaussian with the design spectrum of Advanced LIGO, chirps are IMRPhenomD waveforms (both from LALSuite,
-by PyCBC). Glitches are the simplest signals that look as their class does in a Q-scan.
+Noise is Gaussian with the spectrum that Advanced LIGO's first runs were expected to have (LIGO-P1200087, "early, high
+sensitivity"): the training set is from these. Chirps are IMRPhenomD waveforms (both from LALSuite, by PyCBC), glitches
+the simplest signals that look as their class does in a Q-scan.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +37,7 @@ def pycbc() -> Any:
 @cache
 def psd(n_samples: int, rate_hz: float) -> Signal:
     """One-sided power spectral density (1/Hz) at the frequencies of an n-sample real FFT, 0 below LOW_HZ."""
-    density = pycbc().psd.aLIGOZeroDetHighPower(n_samples // 2 + 1, rate_hz / n_samples, LOW_HZ)
+    density = pycbc().psd.aLIGOEarlyHighSensitivityP1200087(n_samples // 2 + 1, rate_hz / n_samples, LOW_HZ)
     return np.asarray(density.numpy())
 
 
@@ -56,8 +57,8 @@ def optimal_snr(signal: Signal, rate_hz: float) -> float:
 
 
 def chirp(rng: np.random.Generator, n_samples: int, rate_hz: float, at_s: float) -> Signal:
-    """A binary black hole's plus polarisation, masses as those of the first detections, merging at `at_s`."""
-    masses = rng.uniform(18, 45, size=2)
+    """A binary black hole's plus polarisation, of any of the first detections' masses, merging at `at_s`."""
+    masses = np.exp(rng.uniform(np.log(MASSES[0]), np.log(MASSES[1]), size=2))
     return binary((max(masses), min(masses)), (rng.uniform(-0.4, 0.4), 0.0), n_samples, rate_hz, at_s)
 
 
@@ -139,7 +140,10 @@ GLITCHES: Mapping[str, tuple[Callable[[np.random.Generator, Signal], Signal], tu
     "Power_Line": (_power_line, (12, 30)),
 }
 """Signals by class, with the range of their signal-to-noise ratios."""
-CHIRP_SNR = (10.0, 25.0)
+MASSES = (7.0, 50.0)
+"""Solar masses of the black holes of the first two observing runs, about (GWTC-1)."""
+CHIRP_SNR = (7.5, 25.0)
+"""From Gravity Spy's own threshold on."""
 
 
 def simulated(

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 AWAY_S = qscans.SPAN_S / 2
 """Background is at least so far from the event that no view of it is transformed together with the event."""
-EVEN = 0.5
 """A chirp more likely than all else together."""
 SCANS = pa.schema(
     [
@@ -176,10 +175,11 @@ def predictions(scans: pd.DataFrame, margins: Mapping[str, pd.DataFrame], chirps
     Args:
         scans: as `scans_of` returns them.
         margins: by model one row per Q-scan: id (its `scan`), margin, and of the network label.
-        chirps: rows of chirp_predictions, for the machines' thresholds; the network's is EVEN.
+        chirps: rows of chirp_predictions, for each model's threshold.
 
     Raises:
         ValueError: a model has no score for a Q-scan, or two.
+        KeyError: a model is none of chirp_predictions'.
     """
     thresholds = chirps.groupby("model")["threshold"].first()
     found = [scans.iloc[:0].assign(model="", score=0.0, label=None, threshold=0.0)]
@@ -188,7 +188,7 @@ def predictions(scans: pd.DataFrame, margins: Mapping[str, pd.DataFrame], chirps
         merged = scans.merge(scored, on="scan", validate="one_to_one")
         if len(merged) != len(scans):
             raise ValueError(f"{model} has scores for {len(merged)} of {len(scans)} Q-scans")
-        found.append(merged.assign(model=model, threshold=thresholds.get(model, EVEN)))
+        found.append(merged.assign(model=model, threshold=thresholds[model]))
     return pd.concat(found, ignore_index=True).assign(is_chirp=lambda rows: rows["score"] > rows["threshold"])
 
 
