@@ -230,7 +230,7 @@ def glitch_cnn(glitch_views: pd.DataFrame, config: CnnConfig) -> TrainedKerasMod
     )
 
 
-@dg.asset(**CHIRP_PREDICTIONS.asset("1"))
+@dg.asset(**CHIRP_PREDICTIONS.asset("2"))
 def chirp_predictions(
     glitch_features: DataFrame,
     glitch_views: pd.DataFrame,
@@ -347,7 +347,7 @@ def strain_report(context: dg.AssetExecutionContext, strain: pa.Table) -> Report
 @dg.multi_asset(
     name="qscans",
     outs={
-        "qscans": dg.AssetOut(**QSCANS.asset("1", kinds={"spark", "gwpy"})),
+        "qscans": dg.AssetOut(**QSCANS.asset("2", kinds={"spark", "gwpy"})),
         "quarantined_qscans": dg.AssetOut(**QUARANTINED_QSCANS.asset("1", kinds={"spark", "gwpy"})),
     },
     **BY_EVENT,
@@ -364,7 +364,7 @@ def qscans(context: dg.AssetExecutionContext, strain: DataFrame, config: ScanCon
     )
 
 
-@dg.asset(**EVENT_PREDICTIONS.asset("1"), **BY_EVENT)
+@dg.asset(**EVENT_PREDICTIONS.asset("2"), **BY_EVENT)
 def event_predictions(
     qscans: DataFrame,
     chirp_predictions: pd.DataFrame,

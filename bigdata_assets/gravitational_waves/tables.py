@@ -196,7 +196,8 @@ CHIRP_PREDICTIONS = Table(
         Column(
             "threshold",
             DoubleType(),
-            "Of the margin, from validation rows: 1 % of their others are above it; of fewer than 100, none is.",
+            "Of the margin, from validation rows, or training rows where those have nothing but chirps: 1 % of their "
+            "others are above it; of fewer than 100, none is.",
         ),
         Column("is_chirp", BooleanType(), "Whether the margin is above the threshold."),
     ),

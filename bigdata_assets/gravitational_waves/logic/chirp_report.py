@@ -1,4 +1,4 @@
-"""How well chirps are told from glitches: the publisher's split and cross-validation, two models, the classic one."""
+"""How well chirps are told from glitches: all models on the publisher's split, the two machines by cross-validation."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,9 @@ def report(
     repeats: int,
     seed: int,
 ) -> Report:
-    """Figures of chirp_predictions on test rows, and of the same models by repeated cross-validation over all rows.
+    """Figures of chirp_predictions on test rows, and of the machines by repeated cross-validation over all rows.
+
+    The network's cross-validation is glitch_cnn_report's.
 
     Args:
         spark: the session of the frames.
@@ -92,7 +94,7 @@ def report(
             **({} if as_often_done is None else _found_at_0("the classic setting", as_often_done)),
         },
         tables={
-            f"Cross-validation, {repeats} repeats: means, and 5th and 95th percentile over repeats": crossed,
+            f"Cross-validation of the machines, {repeats} repeats: means, 5th and 95th percentile of repeats": crossed,
             f"The publisher's test rows, {_origin(predicted)}": on_test,
         },
         figures=_figures(test, _origin(predicted)),

@@ -76,7 +76,7 @@ def views(white: "TimeSeries", time_s: float) -> NDArray[np.float32]:
     """The four views of whitened strain around a time, as `qscan` returns them.
 
     Raises:
-        StrainError: there is too little strain on one side of the time.
+        StrainError: there is too little strain on one side of the time, or it is constant.
     """
     from scipy.interpolate import RectBivariateSpline
 
@@ -87,6 +87,8 @@ def views(white: "TimeSeries", time_s: float) -> NDArray[np.float32]:
         )
     first = round((time_s - half) * RATE_HZ)
     around = white.value[first : first + round(SPAN_S * RATE_HZ)]
+    if not np.isfinite(around).all() or not around.any():
+        raise StrainError(f"the strain around second {time_s:g} is the same for long: no detector was on.")
     spectrum, middle_s = np.fft.rfft(around), time_s - first / RATE_HZ
     planes = [(plane, [_energy(spectrum, row) for row in plane.rows]) for plane in _planes()]
     plane, energies = max(planes, key=lambda found: _loudest(found[1], middle_s))
@@ -134,7 +136,7 @@ def _energy(spectrum: NDArray[np.complex128], row: _Row) -> NDArray[np.float32]:
 
 
 def _loudest(energies: Sequence[NDArray[np.float32]], time_s: float) -> float:
-    """Energy of the loudest tile near a time."""
+    """Energy of the loudest tile near a time; the one in which the search ends is in it, which gwpy leaves out."""
     found = []
     for energy in energies:
         first, last = ((time_s + side * SEARCH_S / 2) / SPAN_S * len(energy) for side in (-1, 1))

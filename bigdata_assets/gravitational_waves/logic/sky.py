@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 AWAY_S = qscans.SPAN_S / 2
 """Background is at least so far from the event that no view of it is transformed together with the event."""
-"""A chirp more likely than all else together."""
 SCANS = pa.schema(
     [
         ("event_detector", pa.string()),
@@ -178,10 +177,14 @@ def predictions(scans: pd.DataFrame, margins: Mapping[str, pd.DataFrame], chirps
         chirps: rows of chirp_predictions, for each model's threshold.
 
     Raises:
-        ValueError: a model has no score for a Q-scan, or two.
-        KeyError: a model is none of chirp_predictions'.
+        ValueError: a model has no score for a Q-scan, or two; or no threshold.
     """
     thresholds = chirps.groupby("model")["threshold"].first()
+    if lacking := sorted(margins.keys() - set(thresholds.index)):
+        raise ValueError(
+            f"chirp_predictions has no threshold of {', '.join(lacking)}: materialise gravitational_waves/"
+            "chirp_predictions again."
+        )
     found = [scans.iloc[:0].assign(model="", score=0.0, label=None, threshold=0.0)]
     for model, rows in margins.items():
         scored = rows.rename(columns={"id": "scan", "margin": "score"}).reindex(columns=["scan", "score", "label"])

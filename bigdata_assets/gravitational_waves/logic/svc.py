@@ -155,11 +155,13 @@ def cross_validated(
     for repeat, fold in enumerate(detection.repeated_folds(rows["is_signal"], n_folds, repeats, seed)):
         # Each fold reads it three times.
         dealt = frame.join(spark.createDataFrame(pd.DataFrame({"id": rows["id"], "fold": fold})), "id").persist()
-        for number in range(n_folds):
-            model = fit(dealt.where(f"fold <> {number}"), settings)
-            scored = margins(model, dealt.where(f"fold = {number}")).select("id", "margin").toPandas()
-            found.append(scored.assign(repeat=repeat, fold=number))
-        dealt.unpersist()
+        try:
+            for number in range(n_folds):
+                model = fit(dealt.where(f"fold <> {number}"), settings)
+                scored = margins(model, dealt.where(f"fold = {number}")).select("id", "margin").toPandas()
+                found.append(scored.assign(repeat=repeat, fold=number))
+        finally:
+            dealt.unpersist()
     return pd.concat(found).merge(rows, on="id")
 
 

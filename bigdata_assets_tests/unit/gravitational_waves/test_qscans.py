@@ -82,6 +82,8 @@ def test_too_little_strain_and_gaps_are_refused():
         qscan(strain[: 4 * RATE_HZ], RATE_HZ, 2.0)
     with pytest.raises(StrainError, match="at second 15"):
         qscan(strain, RATE_HZ, 15.0)
+    with pytest.raises(StrainError, match="the same for long: no detector was on"):
+        qscan(np.zeros(N_SAMPLES), RATE_HZ, MIDDLE_S)
     strain[100:200] = np.nan
     with pytest.raises(StrainError, match="100 samples of the strain are no numbers"):
         qscan(strain, RATE_HZ, MIDDLE_S)

@@ -52,7 +52,8 @@ def test_what_is_put_in_has_the_snr_that_is_said(label):
     strain, snr = signals.simulated(np.random.default_rng(7), label, N_SAMPLES, RATE_HZ, 8.0)
     alone, _ = signals.simulated(np.random.default_rng(7), "No_Glitch", N_SAMPLES, RATE_HZ, 8.0)
     assert signals.optimal_snr(strain - alone, RATE_HZ) == pytest.approx(snr)
-    assert snr >= 10
+    low, high = signals.CHIRP_SNR if label == "Chirp" else signals.GLITCHES[label][1]
+    assert low <= snr <= high
 
 
 def test_models_can_be_kept_after_pycbc_was_imported():

@@ -100,6 +100,8 @@ def test_every_scan_has_a_score_of_every_model():
     }
     with pytest.raises(ValueError, match="a has scores for 1 of 2"):
         sky.predictions(scans, {"a": margins["a"][:1]}, chirps)
+    with pytest.raises(ValueError, match="no threshold of b: materialise gravitational_waves/chirp_predictions"):
+        sky.predictions(scans, margins, chirps[:2])
     assert sky.predictions(scans[:0], {}, chirps).empty
 
 
