@@ -235,7 +235,7 @@ QUARANTINED_STRAIN = Table(
     partition_column="event_detector",
     partitioned_files=False,
 )
-_SCAN = Column("scan", StringType(), "Name of the Q-scan: <event>-<detector>@<GPS time>.")
+_SCAN = Column("scan", StringType(), "Name of the Q-scan: `<event>-<detector>@<GPS time>`.")
 _SCAN_TIME = Column("gps_s", DoubleType(), "GPS time of the middle, s.")
 _IS_EVENT = Column("is_event", BooleanType(), "Whether it is of the event, not of the background beside it.")
 QSCANS = Table(
