@@ -341,7 +341,8 @@ def test_simulated_events_are_chirps_and_the_background_is_not(with_models: Proj
     predicted = with_models.table("event_predictions", branch=BRANCH)
     assert len(predicted) == 3 * 21
     assert predicted.query("is_event")["is_chirp"].all()
-    # A threshold is the highest of 18 others: of as many, one or two are above it. These 18 are not those.
+    assert predicted.query("not is_event")["is_chirp"].mean() <= 0.1
+    # A threshold is the highest of 18 others: of 18 more, one or two may be above it.
     false = predicted.query("not is_event").groupby("model")["is_chirp"].sum()
     assert false.max() <= 3, false.to_dict()
 
@@ -371,5 +372,5 @@ def test_models_that_learnt_from_simulated_glitches_see_the_real_events(
     # A fainter one, a signal-to-noise ratio of 10 spread over a second: the network alone sees it.
     assert events["is_chirp"]["GW151226-H1", "glitch_cnn"]
     assert len(background) == 6 * 6 * 3
-    false = background.groupby("model")["is_chirp"].sum()
-    assert false.to_dict() == {"chirp_svc": 0, "rbf_svm": 0, "glitch_cnn": pytest.approx(1, abs=2)}
+    assert background["is_chirp"].sum() <= 2
+    assert not background.query("model != 'glitch_cnn'")["is_chirp"].any()
