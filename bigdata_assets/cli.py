@@ -9,9 +9,7 @@ from dotenv import load_dotenv
 
 from bigdata_assets import fork_server
 from bigdata_assets import settings as settings_module
-from bigdata_assets.kafka_batches import BatchError, lag, parse
 from bigdata_assets.services import cli as services_cli
-from bigdata_assets.services import stack
 from bigdata_assets.services.jars import JarsError
 from bigdata_assets.services.supervisor import ServiceError
 from bigdata_assets.settings import SettingsError
@@ -32,10 +30,13 @@ def materialize(select: str, partitions: tuple[str, ...], missing: bool) -> None
     The exit code is 1 where a run failed, 2 where the selection or a partition does not exist.
     """
     settings = settings_module.load()
+    if settings.sample_refusal:
+        raise SettingsError(settings.sample_refusal)
     os.environ.update(settings.environment())
     log = settings.services_dir / "logs" / "materialize.log"
     fork_server.start(log)
     from bigdata_assets import materializing
+    from bigdata_assets.services import stack
 
     stack.prepare_dagster_home(settings, end_runs=False)
     try:
@@ -115,7 +116,9 @@ def batches(give_up: str | None) -> None:
     import dagster as dg
 
     from bigdata_assets.crimes import partitions
+    from bigdata_assets.kafka_batches import BatchError, lag, parse
     from bigdata_assets.resources.kafka import KafkaUnreachableError
+    from bigdata_assets.services import stack
 
     settings = settings_module.load()
     stack.prepare_dagster_home(settings, end_runs=False)
@@ -155,6 +158,7 @@ def add_event(name: str, gps: float | None, masses: tuple[float, float] | None) 
     from bigdata_assets.gravitational_waves import partitions, sensors
     from bigdata_assets.gravitational_waves.logic import events
     from bigdata_assets.gravitational_waves.logic.strain import StrainFileError
+    from bigdata_assets.services import stack
 
     settings = settings_module.load()
     folder = sensors.events_folder(settings)

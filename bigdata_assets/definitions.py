@@ -1,5 +1,6 @@
 """The whole project as Dagster sees it: `defs`. Branches say what they are made of; here they are joined."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
@@ -12,15 +13,21 @@ from bigdata_assets.malicious_urls import definitions as malicious_urls
 from bigdata_assets.models import definitions as models
 from bigdata_assets.runtime import REFRESH, process_per_step, resources
 
-BRANCHES = (crimes, gravitational_waves, malicious_urls, models)
+BRANCHES = {
+    "crimes": crimes,
+    "gravitational_waves": gravitational_waves,
+    "malicious_urls": malicious_urls,
+    "models": models,
+}
+"""By name, which its assets' keys begin with."""
 
 
 def build(
     configuration: settings.Settings, executor: dg.ExecutorDefinition | None = None, **overrides: Any
 ) -> dg.Definitions:
     """All branches with resources for the given settings; `overrides` replaces resources by key, for tests."""
-    branches = [branch.definitions(configuration) for branch in BRANCHES]
-    tables = [table for branch in BRANCHES for table in branch.TABLES]
+    branches = [branch.definitions(configuration) for branch in BRANCHES.values()]
+    tables = [table for branch in BRANCHES.values() for table in branch.TABLES]
     shared = dg.Definitions(
         resources=resources(configuration, tables) | overrides,
         executor=executor or process_per_step(),
@@ -30,10 +37,16 @@ def build(
 
 
 def discover_partitions(
-    configuration: settings.Settings, instance: dg.DagsterInstance
+    configuration: settings.Settings, instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey]
 ) -> dict[dg.PartitionsDefinition, list[str]]:
-    """Partitions of every branch that the inputs call for now; those of dynamic partitionings are added first."""
-    return {of: keys for branch in BRANCHES for of, keys in branch.discover_partitions(configuration, instance).items()}
+    """Partitions that the inputs of the assets' branches call for now; those of dynamic partitionings are added first.
+
+    No other branch's input is looked at: looking may mean making a sample or asking Kafka.
+    """
+    found: dict[dg.PartitionsDefinition, list[str]] = {}
+    for name in sorted({key.path[0] for key in assets}):
+        found |= BRANCHES[name].discover_partitions(configuration, instance)
+    return found
 
 
 defs = build(settings.load())

@@ -25,15 +25,17 @@ PRELOADED = [
 def start(log: Path) -> None:
     """Let it import while this process, about to execute a run, does the same: the first step comes 2 s sooner.
 
-    What steps print goes to `log`, since they have the fork server's stderr.
+    What steps print goes to `log`, since they have the fork server's outputs.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     set_forkserver_preload(PRELOADED)
-    kept = os.dup(2)
+    kept = {number: os.dup(number) for number in (1, 2)}
     try:
         with log.open("ab") as file:
-            os.dup2(file.fileno(), 2)
+            for number in kept:
+                os.dup2(file.fileno(), number)
         ensure_running()
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        for number, was in kept.items():
+            os.dup2(was, number)
+            os.close(was)

@@ -174,22 +174,22 @@ class Stream:
         return FileLock(Path(self.settings.dagster_home) / "kafka_batches.lock")
 
     def add_new(
-        self, instance: dg.DagsterInstance, held: Mapping[int, Offsets], ripe: Iterable[int], most: int
+        self, instance: dg.DagsterInstance, held: Mapping[int, Offsets], ripe: Iterable[int], most: int, rows: int = 0
     ) -> list[Batch]:
-        """Plan batches and add their keys at once."""
+        """Plan batches, of `rows` messages or else BATCH_ROWS, and add their keys at once."""
         with self._planning():
             following = next_offsets(self.planned(instance))
-            new = plan(self.topic, following, held, self.settings.batch_rows, ripe, most)
+            new = plan(self.topic, following, held, rows or self.settings.batch_rows, ripe, most)
             instance.add_dynamic_partitions(str(self.partitions.name), [batch.key for batch in new])
         return new
 
-    def add_all(self, instance: dg.DagsterInstance) -> None:
+    def add_all(self, instance: dg.DagsterInstance, rows: int = 0) -> None:
         """Make batches of all that waits, without the sensor; nothing where no broker answers or no topic is there."""
         try:
             held = self.kafka.offsets(self.topic)
         except KafkaUnreachableError:
             return
-        while self.add_new(instance, held, held, 1_000):
+        while self.add_new(instance, held, held, 1_000, rows):
             pass
 
     def states(self, instance: dg.DagsterInstance) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,8 +39,8 @@ def materialize(settings: Settings, log: Path, select: str, partitions: Sequence
     """
     graph = definitions.defs.resolve_asset_graph()
     with dg.DagsterInstance.get() as instance:
-        available = definitions.discover_partitions(settings, instance)
         wanted = _selected(graph, select)
+        available = definitions.discover_partitions(settings, instance, wanted)
         if missing:
             wanted = _missing(graph, instance, wanted, available)
         failed: set[dg.AssetKey] = set()
@@ -165,21 +166,24 @@ def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first:
     click.echo(f"run {run.run_id[:8]}{what}: {', '.join(sorted(key.to_user_string() for key in keys))}")
     ok = True
     n_steps = len(create_execution_plan(job, tags=tags, instance_ref=instance.get_ref()).step_keys_to_execute)
+    began = {}
     with (
         _quiet(log) as terminal,
-        tqdm(total=n_steps, unit="step", dynamic_ncols=True, file=terminal, disable=None) as bar,
+        tqdm(total=n_steps, unit="step", dynamic_ncols=True, file=terminal, disable=None, leave=False) as bar,
     ):
         for event in execute_run_iterator(job, run, instance):
+            step, now = event.step_key or "run", time.monotonic()
             if event.is_step_start:
-                bar.set_postfix_str(str(event.step_key))
+                began[step] = now
             elif event.is_step_success:
                 bar.update()
-                if bar.disable:  # no terminal: a line a step, not a bar
-                    click.echo(f"  done {event.step_key}")
+                tqdm.write(f"  {now - began.pop(step, now):6.1f} s  {step.replace('__', '/')}", terminal)
             elif event.is_step_failure:
-                click.echo(f"FAILED {event.step_key or 'run'}: {reason(event)}")
+                tqdm.write(f"FAILED {step.replace('__', '/')}: {reason(event)}", terminal)
+                began.pop(step, None)
             elif event.is_run_failure:
                 ok = False
+            bar.set_postfix_str(", ".join(name.replace("__", "/") for name in began))
     if not ok:
         click.echo(f"details: {log}", err=True)
     return ok
@@ -187,13 +191,18 @@ def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first:
 
 @contextmanager
 def _quiet(log: Path) -> Iterator[TextIO]:
-    """Send what Dagster and its step processes print to a log file; gives the terminal, for the bar."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with os.fdopen(kept, "w") as terminal, log.open("ab") as file:
-        os.dup2(file.fileno(), 2)
+    """Send what Dagster and its step processes print to a log file; gives the terminal, for the bar and the lines."""
+    outputs = (sys.stdout, sys.stderr)
+    for output in outputs:
+        output.flush()
+    kept = [os.dup(1), os.dup(2)]
+    with os.fdopen(kept[1], "w", buffering=1) as terminal, log.open("ab") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
         try:
             yield terminal
         finally:
-            sys.stderr.flush()
-            os.dup2(terminal.fileno(), 2)
+            for output, number, was in zip(outputs, (1, 2), kept, strict=True):
+                output.flush()
+                os.dup2(was, number)
+            os.close(kept[0])

@@ -1,7 +1,6 @@
 """What every branch runs with: the resources by key, the executor, and when what is made of others is refreshed."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -56,7 +55,11 @@ def resources(settings: Settings, tables: Iterable[Table]) -> dict[str, Any]:
 
 def sources(settings: Settings) -> Sources:
     """Where the inputs come from."""
-    return Sources(location=settings.sources, cache=str(Path(settings.services_dir).parent / "sources"))
+    return Sources(
+        location=settings.sources,
+        cache=str(settings.services_dir.parent / "sources"),
+        sample_refusal=settings.sample_refusal,
+    )
 
 
 def process_per_step() -> dg.ExecutorDefinition:

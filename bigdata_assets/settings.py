@@ -193,6 +193,29 @@ class Settings(BaseModel):
     def kafka_port(self) -> int:
         return int(self.kafka_servers.rpartition(":")[2])
 
+    @property
+    def own_kafka_cluster(self) -> str | None:
+        """Id of the Kafka cluster that this project has made itself; None before it has."""
+        identity = self.services_dir / "kafka" / "data" / "meta.properties"
+        found = re.search(r"^cluster\.id=(\S+)$", identity.read_text(), re.MULTILINE) if identity.exists() else None
+        return found[1] if found else None
+
+    @property
+    def storage_is_ours(self) -> bool:
+        """Whether BIGDATA_STORAGE is a folder beside the local engines' own, where this project keeps all it has."""
+        return "://" not in self.storage and Path(self.storage).is_relative_to(self.services_dir.parent)
+
+    @property
+    def sample_refusal(self) -> str:
+        """Why the sample is not used although no other sources are set; empty where it may be."""
+        if "sources" in self.model_fields_set or self.storage_is_ours:
+            return ""
+        return (
+            f"BIGDATA_STORAGE is {self.storage}, a storage of yours, and BIGDATA_SOURCES is not set: it would get "
+            "tables of invented data. Set BIGDATA_SOURCES to a folder with your files or to `official`, or to `sample` "
+            "if you do want the sample's tables there."
+        )
+
     def token(self) -> str | None:
         """The Spark Connect token: from the environment, else from the local server's file, else none."""
         if self.spark_token:
@@ -200,11 +223,15 @@ class Settings(BaseModel):
         return self.token_file.read_text().strip() if self.spark_is_local and self.token_file.exists() else None
 
     def environment(self) -> dict[str, str]:
-        """The settings as environment variables, for processes that are started with them; unset ones left out."""
+        """The settings as environment variables, for processes that are started with them; unset ones left out.
+
+        BIGDATA_SOURCES too where it was not given: whether the sample was asked for must not be lost on the way.
+        """
         return {
             str(field.alias): str(value)
             for name, field in type(self).model_fields.items()
-            if (value := getattr(self, name)) not in (None, "") or name == "reports_url"
+            if ((value := getattr(self, name)) not in (None, "") or name == "reports_url")
+            and (name != "sources" or name in self.model_fields_set)
         }
 
 

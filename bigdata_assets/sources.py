@@ -6,9 +6,11 @@ One layout serves all three: a branch's folder holds the publisher's own file na
 import importlib
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import dagster as dg
 from filelock import FileLock
 from pydantic import Field
@@ -37,6 +39,7 @@ class Sources(dg.ConfigurableResource):
 
     location: str = Field(description="`sample`, `official`, or a folder with one sub-folder per branch.")
     cache: str = Field(description="Folder where samples and downloads are kept.")
+    sample_refusal: str = Field("", description="Why the sample may not be used; empty where it may.")
 
     def folder(self, branch: str, download: bool = True) -> Path:
         """The folder with the files of a branch, generated or downloaded first where that is asked for.
@@ -49,6 +52,8 @@ class Sources(dg.ConfigurableResource):
             SourceUnavailableError: there is no such folder, or the files can only be got by hand.
         """
         if self.location == "sample":
+            if self.sample_refusal:
+                raise SourceUnavailableError(self.sample_refusal)
             return self._sample(branch)
         if self.location == "official":
             return self._official(branch, download)
@@ -65,9 +70,12 @@ class Sources(dg.ConfigurableResource):
             if not folder.is_dir():
                 # Made aside and moved, so that a sample that was cut off in the making is never taken for a whole one.
                 aside = Path(tempfile.mkdtemp(prefix=f".{branch}-", dir=folder.parent))
+                click.echo(f"making the sample of {branch} ...", err=True)
+                began = time.monotonic()
                 try:
                     sample.write_sample(aside)
                     aside.rename(folder)
+                    click.echo(f"  {time.monotonic() - began:6.1f} s", err=True)
                 finally:
                     shutil.rmtree(aside, ignore_errors=True)
         return folder

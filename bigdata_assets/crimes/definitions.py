@@ -3,7 +3,7 @@
 import dagster as dg
 
 from bigdata_assets.crimes import asset_checks, assets, partitions, sensors
-from bigdata_assets.crimes.producer import produce_sample
+from bigdata_assets.crimes.producer import SAMPLE_BATCH_ROWS, produce_sample
 from bigdata_assets.crimes.tables import TABLES
 from bigdata_assets.runtime import sources
 from bigdata_assets.settings import Settings
@@ -17,18 +17,20 @@ def definitions(settings: Settings) -> dg.Definitions:
         assets=assets.ASSETS,
         asset_checks=asset_checks.CHECKS,
         jobs=[sensors.learn_crime_batch, sensors.compact_crime_tables],
-        sensors=[sensors.new_crimes(settings)],
+        sensors=[sensors.new_crimes(settings), sensors.new_months(settings)],
         schedules=[sensors.hourly_compaction],
     )
 
 
 def discover_partitions(settings: Settings, instance: dg.DagsterInstance) -> dict[dg.PartitionsDefinition, list[str]]:
     """Months that the input has, and batches of all messages that wait; the sample's own are sent first."""
-    stream = partitions.stream(settings)
-    if settings.sources == "sample":
-        produce_sample(settings)
-    stream.add_all(instance)
+    stream, rows = partitions.stream(settings), 0
+    if settings.sources == "sample" and produce_sample(settings) and not stream.keys(instance):
+        rows = min(SAMPLE_BATCH_ROWS, settings.batch_rows)
+    stream.add_all(instance, rows)
+    months = partitions.available_months(sources(settings))
+    instance.add_dynamic_partitions(str(partitions.MONTHS.name), months)
     return {
-        partitions.MONTHS: partitions.available_months(sources(settings)),
+        partitions.MONTHS: months,
         partitions.CRIME_BATCHES: stream.keys(instance),
     }

@@ -12,8 +12,8 @@ from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.settings import Settings
 from bigdata_assets.sources import Sources, SourceUnavailableError
 
-MONTHS = dg.MonthlyPartitionsDefinition(start_date="2001-01", fmt="%Y-%m", timezone=TIME_ZONE)
-"""Of occurrence; the portal's data begin in 2001."""
+MONTHS = dg.DynamicPartitionsDefinition(name="crime_months")
+"""Of occurrence, Chicago time: `2016-01`. Those that the input has, which may be any since 2001."""
 CRIME_BATCHES = dg.DynamicPartitionsDefinition(name="crime_batches")
 JOB = "learn_crime_batch"
 ARREST_MODELS = dg.AssetKey([BRANCH, "arrest_models"])

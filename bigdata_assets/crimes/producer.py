@@ -1,6 +1,7 @@
 """Sends an export's reports to Kafka as if they were just coming in."""
 
 import json
+import logging
 import re
 import signal
 import threading
@@ -22,7 +23,9 @@ from bigdata_assets.settings import Settings, legal_topic
 PLACE = "bigdata-assets-place"
 """Header that tells a report's place in the order of sending: its time and ID. What --resume looks for."""
 LOOKED_AT = 200
-SAMPLE_ROWS = 600
+SAMPLE_ROWS, SAMPLE_BATCH_ROWS = 1_200, 100
+"""Of the sample's stream: enough batches for curves over them, and as many reports left to be sent by hand."""
+LOG = logging.getLogger(__name__)
 
 
 class ProduceError(RuntimeError):
@@ -67,7 +70,7 @@ def produce(
         for month, file in zip(months, files, strict=True):
             reports = exports.read_month(folder, month)[:limit]
             waiting = _not_sent(reports, partition_of, places)
-            with tqdm(total=len(waiting), desc=f"{month} from {file.name}", unit="report") as bar:
+            with tqdm(total=len(waiting), desc=f"{month} from {file.name}", unit="report", disable=None) as bar:
                 for first in range(0, len(waiting), rows):
                     if stop.is_set() or (sent and stop.wait(every_s)):
                         return sent
@@ -98,20 +101,31 @@ def last_places(kafka: KafkaResource, topic: str) -> dict[int, tuple[str, int]]:
     return found
 
 
-def produce_sample(settings: Settings) -> None:
-    """Send the sample's first reports where nothing was ever sent; nothing where no broker answers."""
+def produce_sample(settings: Settings) -> bool:
+    """Send the sample's first reports where nothing was ever sent; whether the broker that answers is our own.
+
+    To any other nothing is sent.
+    """
     from bigdata_assets.runtime import sources
 
     kafka = KafkaResource(servers=settings.kafka_servers)
     with FileLock(Path(settings.dagster_home) / "crimes_sample.lock"):
         try:
+            if kafka.cluster_id() != settings.own_kafka_cluster:
+                LOG.warning(
+                    "nothing is sent: Kafka at %s is not the broker that this project started, and the sources are the "
+                    "sample. Send there by hand what you want there: bigdata-assets produce crimes",
+                    settings.kafka_servers,
+                )
+                return False
             if any(offsets.end for offsets in kafka.offsets(settings.crimes_topic).values()):
-                return
+                return True
             folder = sources(settings).folder(BRANCH)
             month = sample_month(folder)
             produce(settings, folder, [month], settings.crimes_topic, rows=SAMPLE_ROWS, every_s=0, limit=SAMPLE_ROWS)
         except KafkaUnreachableError:
-            return
+            return False
+        return True
 
 
 def sample_month(folder: Path) -> str:

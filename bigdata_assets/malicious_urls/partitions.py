@@ -1,5 +1,6 @@
 """Batches of URLs to score: one dynamic partition per file in the landing folder, named after it."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}\.(csv|csv\.gz|parquet)
 """Names that are safe as a partition key, in a path and in SQL alike."""
 FINGERPRINT = "landed_file"
 """Metadata of a url_batches partition: which version of the file was read."""
+LOG = logging.getLogger(__name__)
 UNFINISHED = re.compile(r"^[._]|\.(tmp|part|partial|crdownload|swp|filepart|inprogress)$|~$", re.IGNORECASE)
 """Names that programs give to a file which they are still writing."""
 
@@ -45,10 +47,13 @@ def landing_folder(storage: str) -> UPath:
 
 
 def landed_names(settings: Settings) -> list[str]:
-    """Names of the files that may be batches; with the sample sources a few files are put there first."""
+    """Names of the files that may be batches; with the sample sources a few are put first into a folder of our own."""
     folder = landing_folder(settings.storage)
     if settings.sources == "sample" and not folder.exists():
-        write_landing_files(folder)
+        if settings.storage_is_ours:
+            write_landing_files(folder)
+        else:
+            LOG.warning("nothing invented is put into %s, which is yours: put files of URLs there", folder)
     return [file.name for file in landed_files(folder)[0]]
 
 

@@ -106,6 +106,21 @@ class KafkaResource(dg.ConfigurableResource):
         finally:
             producer.close(timeout=30)
 
+    def cluster_id(self) -> str:
+        """The cluster's own name for itself, which no other cluster has.
+
+        Raises:
+            KafkaUnreachableError: no broker answers.
+        """
+        from kafka import KafkaAdminClient
+
+        with self._connected():
+            client = KafkaAdminClient(**self._connection())
+            try:
+                return str(client.describe_cluster()["cluster_id"])
+            finally:
+                client.close()
+
     def create_topic(self, topic: str, partitions: int, configuration: Mapping[str, str] | None = None) -> None:
         """Create a topic if there is none of that name."""
         from kafka import KafkaAdminClient

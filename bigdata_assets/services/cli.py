@@ -8,7 +8,6 @@ import time
 import click
 
 from bigdata_assets import settings as settings_module
-from bigdata_assets.services import stack
 from bigdata_assets.services.jars import fetch, pinned
 from bigdata_assets.services.supervisor import Supervisor, is_gone, read_state
 
@@ -32,6 +31,8 @@ def up(foreground: bool) -> None:
     if running := read_state(settings.services_dir, "services"):
         raise click.ClickException(f"the engines are up already, kept by process {running['pid']}")
     if foreground:
+        from bigdata_assets.services import stack
+
         with Supervisor(settings.services_dir, "services") as supervisor:
             for process in stack.engines(settings):
                 supervisor.start(process)
@@ -89,6 +90,8 @@ def down() -> None:
 @click.command()
 def run() -> None:
     """Everything: engines, first materialisation, the Dagster UI. Ctrl-C stops all of it."""
+    from bigdata_assets.services import stack
+
     sys.exit(stack.run(settings_module.load()))
 
 

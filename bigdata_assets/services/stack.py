@@ -9,10 +9,12 @@ import urllib.request
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import click
 import dagster as dg
 
+from bigdata_assets.services.kafka import answers as kafka_answers
 from bigdata_assets.services.kafka import kafka
 from bigdata_assets.services.reports_server import reports_server
 from bigdata_assets.services.spark_connect import spark_connect
@@ -25,7 +27,7 @@ from bigdata_assets.services.supervisor import (
     port_is_free,
     read_state,
 )
-from bigdata_assets.settings import Settings
+from bigdata_assets.settings import Settings, SettingsError
 
 IN_PROGRESS = [
     dg.DagsterRunStatus.STARTING,
@@ -33,42 +35,93 @@ IN_PROGRESS = [
     dg.DagsterRunStatus.CANCELING,
 ]
 
+LOCATION = "bigdata_assets"
+"""The code location's name."""
 DAEMON_HEALTH = '{ instance { daemonHealth { daemonStatus(daemonType: "SENSOR") { healthy } } } }'
 
 
 def engines(settings: Settings) -> Iterator[Process]:
     """The engines that this machine has to run itself."""
     if settings.kafka_is_local:
-        yield kafka(settings)
+        if "kafka_servers" in settings.model_fields_set and kafka_answers(settings):
+            click.echo(f"using the Kafka broker that answers at {settings.kafka_servers}: it is not of this project")
+        else:
+            yield kafka(settings)
     if settings.spark_is_local:
         yield from spark_connect(settings)
 
 
 def run(settings: Settings) -> int:
-    """Bring everything up, materialise what is missing, serve the UI until a signal; nothing is left behind."""
+    """Bring everything up, the UI first, materialise what is missing, go on until a signal; nothing is left behind.
+
+    Raises:
+        ServiceError: a port is taken, or a process does not come up or keeps crashing.
+        SettingsError: the storage is the user's own, and the sources were left to be the sample.
+    """
+    if settings.sample_refusal:
+        raise SettingsError(settings.sample_refusal)
     with Supervisor(settings.services_dir, "stack") as supervisor:
         own_engines = [] if read_state(settings.services_dir, "services") else list(engines(settings))
         reports = reports_server(settings)
         _refuse_busy_ports([*own_engines, *([reports] if reports else [])], settings)
         prepare_dagster_home(settings)
+        click.echo(f"starting {', '.join(['the UI', *(process.name for process in own_engines)])} ...")
+        code_server, webserver, daemon = user_interface(settings)
+        # What takes longest first: the webserver waits for the code server.
+        supervisor.spawn(code_server)
         for process in own_engines:
-            click.echo(f"starting {process.name} ...")
-            supervisor.start(process)
-        click.echo(f"materialising what is missing, from the {settings.sources} sources ...")
-        command = [sys.executable, "-m", "bigdata_assets.cli", "materialize", "--missing"]
-        failed = supervisor.run(command, settings.environment())
-        if failed and not supervisor.stopping:
-            click.echo("some assets could not be materialised; the UI shows which and why", err=True)
+            supervisor.spawn(process)
+        supervisor.await_ready(code_server)
+        for process in [webserver, daemon, *([reports] if reports else [])]:
+            supervisor.spawn(process)
+        supervisor.await_ready(webserver)
         if not supervisor.stopping:
-            for process in [*([reports] if reports else []), *user_interface(settings)]:
-                supervisor.start(process)
             click.echo(f"\n  Dagster UI: http://127.0.0.1:{settings.ui_port}   (Ctrl-C stops everything)\n")
+        for process in [*own_engines, daemon, *([reports] if reports else [])]:
+            supervisor.await_ready(process)
+        if not supervisor.stopping:
+            _materialize_missing(supervisor, settings)
         try:
             supervisor.watch()
         finally:
             supervisor.stopping = True
     end_unfinished_runs(settings, "the services were stopped")
     return 0
+
+
+def _materialize_missing(supervisor: Supervisor, settings: Settings) -> None:
+    """What is missing, while the sensor that refreshes marts and reports is held back: they are made here too."""
+    from bigdata_assets.runtime import REFRESH  # a second of imports that the UI need not wait for
+
+    click.echo(f"materialising what is missing, from the {settings.sources} sources ...")
+    command = [sys.executable, "-m", "bigdata_assets.cli", "materialize", "--missing"]
+    held = settings.dagster_home / "refresh.held"
+    sensor = _sensor(settings.ui_port, REFRESH.name)
+    if sensor and sensor["sensorState"]["status"] == "RUNNING":
+        held.touch()
+        graphql(settings.ui_port, "mutation ($id: String!) { stopSensor(id: $id) { __typename } }", id=sensor["id"])
+    failed = supervisor.run(command, settings.environment())
+    if held.exists():  # not where somebody had stopped it in the UI; also where a run before this one was killed
+        reset = "mutation ($s: SensorSelector!) { resetSensor(sensorSelector: $s) { __typename } }"
+        graphql(settings.ui_port, reset, s=_selector(REFRESH.name))
+        held.unlink()
+    if not supervisor.stopping:
+        if failed:
+            click.echo("some assets could not be materialised; the UI shows which and why", err=True)
+        else:
+            click.echo("everything is materialised")
+
+
+def _selector(sensor: str) -> dict[str, str]:
+    return {"repositoryLocationName": LOCATION, "repositoryName": "__repository__", "sensorName": sensor}
+
+
+def _sensor(port: int, name: str) -> Any:
+    """A sensor's id and state, as the webserver has it; None where it does not say."""
+    state = "... on Sensor { id sensorState { status } }"
+    query = f"query ($s: SensorSelector!) {{ sensorOrError(sensorSelector: $s) {{ {state} }} }}"
+    answer = json.loads(graphql(port, query, s=_selector(name)) or "{}")
+    return (answer.get("data") or {}).get("sensorOrError") or None
 
 
 def prepare_dagster_home(settings: Settings, *, end_runs: bool = True) -> None:
@@ -120,14 +173,14 @@ def user_interface(settings: Settings) -> Iterator[Process]:
     """
     code_port = free_port()
     workspace = settings.services_dir / "workspace.yaml"
-    location = {"host": "127.0.0.1", "port": code_port, "location_name": "bigdata_assets"}
+    location = {"host": "127.0.0.1", "port": code_port, "location_name": LOCATION}
     workspace.write_text(json.dumps({"load_from": [{"grpc_server": location}]}))  # JSON is YAML
     environment = settings.environment()
     dagster, dagster_webserver = [sys.executable, "-m", "dagster"], [sys.executable, "-m", "dagster_webserver"]
     code = ["-m", "bigdata_assets.definitions", "-h", "127.0.0.1", "-p", str(code_port)]
     yield Process(
         "code-server",
-        [*dagster, "code-server", "start", *code, "--location-name", "bigdata_assets"],
+        [*dagster, "code-server", "start", *code, "--location-name", LOCATION],
         environment=environment,
         ready=lambda: _code_server_answers(code_port),
         alive=_has_child,
@@ -172,9 +225,9 @@ def _code_server_answers(port: int) -> bool:
         return False
 
 
-def graphql(port: int, query: str) -> str:
+def graphql(port: int, query: str, **variables: Any) -> str:
     """The webserver's answer as JSON text; empty while there is none."""
-    body = json.dumps({"query": query}).encode()
+    body = json.dumps({"query": query, "variables": variables}).encode()
     request = urllib.request.Request(f"http://127.0.0.1:{port}/graphql", body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 -- a fixed loopback address

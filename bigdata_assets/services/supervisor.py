@@ -99,6 +99,15 @@ class Supervisor:
         Raises:
             ServiceError: its port is taken, it exits, or it is not ready in time.
         """
+        self.spawn(process)
+        self.await_ready(process)
+
+    def spawn(self, process: Process) -> None:
+        """Start a process, without waiting for it.
+
+        Raises:
+            ServiceError: its port is taken.
+        """
         if process.port and not port_is_free(process.port):
             raise ServiceError(
                 f"{process.name}: port {process.port} is taken by another program; end that, or set "
@@ -106,7 +115,6 @@ class Supervisor:
             )
         self._processes[process.name] = process
         self._spawn(process)
-        self._await_ready(process)
 
     def all_started(self) -> None:
         """Say in the state file that no further process will be started."""
@@ -161,7 +169,12 @@ class Supervisor:
             )
         self._set_state(process.name, "starting")
 
-    def _await_ready(self, process: Process) -> None:
+    def await_ready(self, process: Process) -> None:
+        """Wait until a process that was started is ready, or a signal asks to stop.
+
+        Raises:
+            ServiceError: it exits, or it is not ready in time.
+        """
         deadline = time.monotonic() + process.ready_within_s
         child = self._running[process.name]
         while not process.ready():
@@ -199,7 +212,7 @@ class Supervisor:
             _end_group(child)
             self._spawn(process)
             with contextlib.suppress(ServiceError):  # it is tried again until it has crashed too often
-                self._await_ready(process)
+                self.await_ready(process)
 
     def _set_state(self, name: str, state: str) -> None:
         self._states[name] = state

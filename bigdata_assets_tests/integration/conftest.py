@@ -44,17 +44,18 @@ class Project:
 
     def run(self, assets: tuple[str, ...], *partitions: str, config: Any = None, raise_on_error: bool = True) -> Any:
         """Materialise assets of the URL branch in this process; all the partitions in one run."""
-        with self.instance() as instance:
-            instance.add_dynamic_partitions("landed_url_files", list(partitions))
         keys = [dg.AssetKey(["malicious_urls", asset]) for asset in assets]
         return self.execute(keys, partitions, config, raise_on_error)
 
     def execute(
         self, assets: list[dg.AssetKey], partitions: tuple[str, ...], config: Any = None, raise_on_error: bool = True
     ) -> Any:
-        """One run in this process, over the range of partitions."""
+        """One run in this process, over the range of partitions; dynamic ones are added first."""
         tags = tags_for(partitions[0], partitions[-1]) if partitions else {}
+        of = self.defs.resolve_asset_graph().get(assets[0]).partitions_def
         with self.instance() as instance:
+            if isinstance(of, dg.DynamicPartitionsDefinition):
+                instance.add_dynamic_partitions(str(of.name), list(partitions))
             return self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
                 instance=instance,
                 asset_selection=assets,

@@ -11,7 +11,7 @@ from bigdata_assets.tables import Table
 
 GRAPH = defs.resolve_asset_graph()
 KEYS = sorted(GRAPH.get_all_asset_keys())
-TABLES: dict = {table.key: table for branch in BRANCHES for table in branch.TABLES}
+TABLES: dict = {table.key: table for branch in BRANCHES.values() for table in branch.TABLES}
 HEAVY = (
     "tensorflow",
     "keras",
