@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 INPUTS := requirements.txt requirements-installer.txt pyproject.toml
 
-.PHONY: env run test bench lint format lock clean
+.PHONY: env run test tests bench lint format lock clean
 
 env: $(STAMP)
 	@$(BIN)/bigdata-assets jars >/dev/null
@@ -32,8 +32,11 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
-	$(BIN)/pytest
+test: lint tests
+
+# Most of a test is waiting for engines, so there are more processes than cores.
+tests: env
+	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 bench: env
 	$(BIN)/python -m benchmarks

@@ -12,6 +12,7 @@ import click
 import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.events import RunFailureReason
 from dagster._core.execution.api import create_execution_plan, execute_run_iterator
 from tqdm import tqdm
 
@@ -21,7 +22,6 @@ from bigdata_assets.partition_ranges import contiguous, tags_for
 from bigdata_assets.settings import Settings
 
 ASSET_JOB = "__ASSET_JOB"
-
 
 Available: TypeAlias = Mapping[dg.PartitionsDefinition, Sequence[str]]
 """Partitions that the inputs call for, of each partitioning."""
@@ -151,7 +151,11 @@ def _ranges(
 
 
 def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first: str | None, last: str | None) -> bool:
-    """One run, with a bar of its steps; whether it succeeded."""
+    """One run, with a bar of its steps; whether it succeeded.
+
+    Raises:
+        KeyboardInterrupt: a signal has ended it, so that no further one is to be begun.
+    """
     repository = ReconstructableRepository.for_module("bigdata_assets.definitions", "defs")
     job = repository.get_reconstructable_job(ASSET_JOB).get_subset(asset_selection=frozenset(keys))
     tags = {} if first is None else tags_for(first, str(last))
@@ -183,6 +187,8 @@ def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first:
                 began.pop(step, None)
             elif event.is_run_failure:
                 ok = False
+                if event.job_failure_data.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION:
+                    raise KeyboardInterrupt  # what Dagster has made of it for the run's sake
             bar.set_postfix_str(", ".join(name.replace("__", "/") for name in began))
     if not ok:
         click.echo(f"details: {log}", err=True)

@@ -1,4 +1,7 @@
-"""Fixtures of all tests: settings of the session, its real Spark Connect server, and a check that nothing is left."""
+"""Fixtures of all tests: settings of the session, its real engines, and a check that nothing is left.
+
+`make test` runs several processes (pytest-xdist), each with a session, and so with engines, of its own.
+"""
 
 import contextlib
 import gc
@@ -17,10 +20,11 @@ import pytest
 from dagster._core.storage.defs_state.base import _current_storage
 
 from bigdata_assets import settings as settings_module
+from bigdata_assets.definitions import BRANCHES
 from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.services.supervisor import free_port, read_state
-from bigdata_assets.settings import Settings
+from bigdata_assets.settings import PROJECT_ROOT, Settings
 
 
 def wait_for(condition: Callable[[], Any], within_s: float, what: str) -> Any:
@@ -105,11 +109,20 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     return left
 
 
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run of the tests share: samples are made once."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    (folder / "sources").mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Settings of the session: free ports, and folders whose names have a space and a letter beyond ASCII."""
     given = settings_module.load()
     folder = tmp_path_factory.mktemp("Straße nach Süden")
+    (folder / "sources").symlink_to(shared_folder(tmp_path_factory) / "sources")
     session = Settings(
         BIGDATA_SOURCES=given.sources,
         BIGDATA_STORAGE=str(folder / "storage"),
@@ -127,6 +140,49 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         for name, value in session.environment().items():
             patch.setenv(name, value)
         yield session
+
+
+KINDS = ("unit", "integration", "browser")
+BUDGET_MIN = 20 + 3 * (len(BRANCHES) - len(("crimes", "gravitational_waves", "malicious_urls", "models")))
+"""Of `make test` on two quiet cores: a branch more may take three minutes more."""
+
+
+def kind(path: Path) -> str:
+    return path.relative_to(Path(__file__).parent).parts[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, and together what shares costly fixtures: a process takes one group after the other."""
+    order = {name: number for number, name in enumerate(("browser", "trained", "sampled", "services"))}
+
+    def group(item: pytest.Item) -> str | None:
+        names = set(getattr(item, "fixturenames", ()))
+        if kind(item.path) == "unit":
+            return item.path.stem
+        if kind(item.path) == "browser":
+            return "browser"
+        if item.path.stem == "test_services":
+            return "services"
+        return next((name for name in ("trained", "sampled") if name in names), None)
+
+    for item in items:
+        if name := group(item):
+            item.add_marker(pytest.mark.xdist_group(name))
+    last = len(order)
+    items.sort(key=lambda item: last + 1 if kind(item.path) == "unit" else order.get(group(item) or "", last))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How long each kind of test took: from its first to its last test, and the sum over the processes."""
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for report in [r for reports in terminalreporter.stats.values() for r in reports if hasattr(r, "start")]:
+        spans.setdefault(kind(PROJECT_ROOT / report.nodeid.partition("::")[0]), []).append((report.start, report.stop))
+    for name in KINDS:
+        if its := spans.get(name):
+            first, last = min(start for start, _ in its), max(stop for _, stop in its)
+            in_all = sum(stop - start for start, stop in its)
+            terminalreporter.write_line(f"stage {name}: {last - first:.0f} s of wall time, {in_all:.0f} s of tests")
+    terminalreporter.write_line(f"budget of all tests on two quiet cores: {BUDGET_MIN} min")
 
 
 @pytest.fixture(scope="session")

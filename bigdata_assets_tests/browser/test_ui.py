@@ -1,5 +1,5 @@
 """What a new user sees: `make run`'s command, the UI in Chromium, a sensor that turns a new file green, the mart that
-follows it, an alert of a failed run, Kafka batches that turn green as they come, Ctrl-C."""
+follows it, an alert of a failed run, Kafka batches that turn green as they come, Ctrl-C. The intervals are Dagster's own."""
 
 import json
 import os
@@ -7,7 +7,8 @@ import shutil
 import signal
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from bigdata_assets.kafka_batches import parse
 from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.services.supervisor import free_port, read_state
 from bigdata_assets.settings import Settings
-from bigdata_assets_tests.conftest import alive, kill_9, wait_for
+from bigdata_assets_tests.conftest import Engines, alive, kill_9, wait_for
 from bigdata_assets_tests.integration.conftest import Project
 
 pytestmark = [pytest.mark.integration, pytest.mark.browser]
@@ -66,6 +67,56 @@ class Ui:
             partitionKeys } } }"""
         return set(self.graphql(query, key={"path": [branch, asset]})["assetNodeOrError"]["partitionKeys"])
 
+    def run_statuses(self) -> Counter[str]:
+        results = self.graphql("{ runsOrError { ... on Runs { results { status } } } }")["runsOrError"]["results"]
+        return Counter(run["status"] for run in results)
+
+    def run_of(self, asset: str, branch: str = "malicious_urls") -> str:
+        """The run that has materialised an asset last."""
+        query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+            assetMaterializations(limit: 1) { runId } } } }"""
+        node = self.graphql(query, key={"path": [branch, asset]})["assetNodeOrError"]
+        return str(node["assetMaterializations"][0]["runId"])
+
+    def partitions_that_are_not_green(self) -> dict[str, dict[str, int]]:
+        """Of each partitioned asset that has any, as the UI counts them."""
+        query = """{ assetNodes { assetKey { path } partitionStats {
+            numPartitions numMaterialized numFailed numMaterializing } } }"""
+        stats = {"/".join(n["assetKey"]["path"]): n["partitionStats"] for n in self.graphql(query)["assetNodes"]}
+        return {name: of for name, of in stats.items() if of and of["numMaterialized"] != of["numPartitions"]}
+
+    def partitions_asked_for(self, job: str) -> list[str]:
+        query = "{ runsOrError { ... on Runs { results { jobName tags { key value } } } } }"
+        runs = self.graphql(query)["runsOrError"]["results"]
+        tags = [tag for run in runs if run["jobName"] == job for tag in run["tags"]]
+        return [tag["value"] for tag in tags if tag["key"] == "dagster/partition"]
+
+    def batches_in_report(self) -> int:
+        query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+            assetMaterializations(limit: 1) { metadataEntries { label
+            ... on IntMetadataEntry { intValue } } } } } }"""
+        node = self.graphql(query, key={"path": ["crimes", "stream_report"]})["assetNodeOrError"]
+        (newest,) = node["assetMaterializations"]
+        return next(int(entry["intValue"]) for entry in newest["metadataEntries"] if entry["label"] == "batches")
+
+    def sensor_status(self, name: str) -> str:
+        query = """query ($s: SensorSelector!) { sensorOrError(sensorSelector: $s) {
+            ... on Sensor { sensorState { status } } } }"""
+        return str(self.graphql(query, s={**LOCATION, "sensorName": name})["sensorOrError"]["sensorState"]["status"])
+
+    def launch(self, asset: list[str], config: dict[str, Any]) -> None:
+        """Materialise an asset, as the button in the UI does."""
+        mutation = "mutation ($p: ExecutionParams!) { launchRun(executionParams: $p) { __typename } }"
+        selector = {
+            **LOCATION,
+            "pipelineName": "__ASSET_JOB",
+            "assetSelection": [{"path": asset}],
+            "assetCheckSelection": [],
+        }
+        run_config = {"ops": {"__".join(asset): {"config": config}}}
+        launched = self.graphql(mutation, p={"selector": selector, "runConfigData": run_config})["launchRun"]
+        assert launched["__typename"] == "LaunchRunSuccess"
+
     def start_sensor(self, name: str) -> None:
         mutation = """mutation ($s: SensorSelector!) { startSensor(sensorSelector: $s) { __typename
             ... on PythonError { message } } }"""
@@ -109,50 +160,100 @@ def webhook() -> Iterator[Webhook]:
         thread.join()
 
 
-@pytest.fixture
-def ui(spark_server: Settings, trained_folder: Path, webhook: Webhook) -> Iterator[Ui]:
-    """The whole stack by the command that `make run` calls, on the sample, its engine shared with the session's."""
+@pytest.fixture(scope="module")
+def project(settings: Settings, trained_folder: Path) -> Project:
+    """A clone's own folder, as a new user has it: nothing in it but the samples, which other tests have too."""
+    (trained_folder / "sources").symlink_to(settings.services_dir.parent / "sources")
     own = {
+        "services_dir": trained_folder / "services",
+        "spark_remote": f"sc://localhost:{free_port()}",
+        "kafka_servers": f"localhost:{free_port()}",
         "ui_port": free_port(),
         "reports_url": f"http://127.0.0.1:{free_port()}",
-        "alert_webhook_url": webhook.url,
-        "crimes_topic": f"crimes.{free_port()}",
         "batch_rows": 200,
         "batch_seconds": 5.0,
     }
-    project = Project(trained_folder, spark_server.model_copy(update=own))
+    project = Project(trained_folder, settings.model_copy(update=own))
     shutil.rmtree(project.landing)  # the sample's own files come only where there is no landing folder yet
-    log = (trained_folder / "run.log").open("w")
-    run = project.cli("run", output=log)
-    ui = Ui(project)
-    try:
-        wait_for(lambda: ui.answers() or run.poll() is not None, 1_500, "the UI answers")
-        assert run.poll() is None, Path(log.name).read_text()
-        wait_for(lambda: "Dagster UI:" in Path(log.name).read_text(), 120, "the address is printed")
-        yield ui
-        family = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
-        os.kill(run.pid, signal.SIGINT)
-        assert run.wait(60) == 0, Path(log.name).read_text()
+    return project
+
+
+class Stack:
+    """`bigdata-assets run`, which `make run` calls, with what it prints."""
+
+    def __init__(self, project: Project, log: Path) -> None:
+        self._log = log
+        with log.open("w") as file:
+            self.process = project.cli("run", output=file)
+
+    def printed(self) -> str:
+        return self._log.read_text()
+
+    def wait_for(self, condition: Callable[[], Any], within_s: float, what: str) -> None:
+        wait_for(lambda: condition() or self.process.poll() is not None, within_s, what)
+        assert self.process.poll() is None, self.printed()
+
+    def stop(self) -> None:
+        """Ctrl-C: it ends well and leaves nothing behind."""
+        family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+        os.kill(self.process.pid, signal.SIGINT)
+        assert self.process.wait(60) == 0, self.printed()
         assert not alive(family), "Ctrl-C left processes"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def stack(project: Project, trained_folder: Path, webhook: Webhook, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """The whole stack, engines of its own among it, on the sample."""
+    project.settings = project.settings.model_copy(update={"alert_webhook_url": webhook.url})
+    stack = Stack(project, trained_folder / f"{request.node.name}.log")
+    try:
+        yield stack
     finally:
-        run.kill()
-        run.wait()
-        log.close()
+        stack.kill()
+
+
+@pytest.fixture
+def ui(stack: Stack, project: Project) -> Ui:
+    """The UI, as soon as it answers."""
+    ui = Ui(project)
+    stack.wait_for(ui.answers, 300, "the UI answers")
+    stack.wait_for(lambda: f"Dagster UI: {ui.url}" in stack.printed(), 30, "the address is printed")
+    return ui
 
 
 @pytest.fixture
 def page() -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS.split())
-        yield browser.new_page(viewport={"width": 1500, "height": 1000})
+        yield browser.new_page(viewport={"width": 1440, "height": 900})
         browser.close()
 
 
-def test_a_new_user_sees_it_work(ui: Ui, page: Page, trained_folder: Path, webhook: Webhook) -> None:
-    # The first materialisation made everything.
+def test_ctrl_c_in_the_first_materialisation_leaves_nothing_behind(stack: Stack, ui: Ui) -> None:
+    assert "everything is materialised" not in stack.printed()
+    stack.wait_for(lambda: ui.run_statuses().get("STARTED"), 300, "a run that one sees in the UI")
+    assert ui.sensor_status("refresh") == "STOPPED", "what it would ask for is made by the first materialisation"
+    stack.wait_for(lambda: "s  malicious_urls/labelled_urls" in stack.printed(), 300, "a line of a step with its time")
+    stack.stop()
+    with ui.project.instance() as instance:
+        assert [run for run in instance.get_runs() if not run.is_finished] == []
+
+
+def test_a_new_user_sees_it_work(stack: Stack, ui: Ui, page: Page, trained_folder: Path, webhook: Webhook) -> None:
+    # The first materialisation goes on with what is missing, and makes everything.
+    before = ui.run_of("labelled_urls")
+    stack.wait_for(lambda: "everything is materialised" in stack.printed(), 1_500, "the first materialisation")
+    assert ui.run_of("labelled_urls") == before, "what was there was not made again"
+    assert "Epoch" not in stack.printed()
+    assert ui.sensor_status("refresh") == "RUNNING"
     nodes = ui.graphql("{ assetNodes { assetKey { path } assetMaterializations(limit: 1) { runId } } }")["assetNodes"]
     assert len(nodes) >= 10
     assert [node["assetKey"]["path"] for node in nodes if not node["assetMaterializations"]] == []
+    assert ui.partitions_that_are_not_green() == {}
 
     # The graph, without a dialog over it.
     page.goto(f"{ui.url}/asset-groups")
@@ -171,25 +272,29 @@ def test_a_new_user_sees_it_work(ui: Ui, page: Page, trained_folder: Path, webho
     page.get_by_text("Domain below the public suffix").first.wait_for(timeout=60_000)
     page.get_by_text("400").first.wait_for(timeout=60_000)
 
-    # A sensor, a new file: its partition turns green by itself.
+    # What the sample shows of the stream: enough batches for a curve over them.
+    batches = sorted(map(parse, ui.materialized_partitions("batch_metrics", "crimes")), key=lambda batch: batch.first)
+    assert [(batch.first, batch.end) for batch in batches] == [(n, n + 100) for n in range(0, 1_200, 100)]
+
+    # A sensor, a new file: its partition turns green by itself. Beside it, a run that fails, and a stream.
+    assert webhook.posted == []
     ui.start_sensor("new_url_files")
     landing = Path(ui.settings.storage) / "landing" / "urls"
     (landing / "broken name,.csv").write_text("url\na.example.org\n")
     (landing / "new_delivery.csv").write_text("url\nhttp://fresh.seen-nowhere.test/login\n")
-    wait_for(lambda: "new_delivery.csv" in ui.materialized_partitions("predictions"), 240, "the new file is scored")
+    ui.launch(CLASSIFIER, {"family": "no such family"})
+    ui.start_sensor("new_crime_batches")
+    produce = "produce crimes --month 2016-01 --resume --rows 100 --every 1s --limit 1500".split()
+    with (trained_folder / "produce.log").open("w") as log:
+        assert ui.project.cli(*produce, output=log).wait(180) == 0, (trained_folder / "produce.log").read_text()
+    assert KafkaResource(servers=ui.settings.kafka_servers).offsets(ui.settings.crimes_topic)[0].end == 1_500
+    keys = {batch.key for batch in batches}
+    wait_for(lambda: ui.partitions("batch_metrics", "crimes") > keys, 120, "a new batch is a partition")
+    kill_9(read_state(ui.settings.services_dir, "stack")["processes"]["daemon"]["pid"])
 
+    wait_for(lambda: "new_delivery.csv" in ui.materialized_partitions("predictions"), 300, "the new file is scored")
     # What the first materialisation scored is not scored again.
-    runs = ui.graphql("{ runsOrError { ... on Runs { results { jobName tags { key value } } } } }")["runsOrError"][
-        "results"
-    ]
-    asked_for = [
-        tag["value"]
-        for run in runs
-        if run["jobName"] == "score_landed_file"
-        for tag in run["tags"]
-        if tag["key"] == "dagster/partition"
-    ]
-    assert asked_for == ["new_delivery.csv"]
+    assert ui.partitions_asked_for("score_landed_file") == ["new_delivery.csv"]
 
     # The mart follows by its automation condition, without anything being switched on.
     def domains_in_mart() -> set[str]:
@@ -199,74 +304,30 @@ def test_a_new_user_sees_it_work(ui: Ui, page: Page, trained_folder: Path, webho
             .to_pylist()
         )
 
-    wait_for(lambda: "seen-nowhere.test" in domains_in_mart(), 240, "the mart has the new file's domain")
+    wait_for(lambda: "seen-nowhere.test" in domains_in_mart(), 300, "the mart has the new file's domain")
 
     # A run that fails is told to the webhook.
-    assert webhook.posted == []
-    launch = """mutation ($p: ExecutionParams!) { launchRun(executionParams: $p) { __typename } }"""
-    selector = {
-        **LOCATION,
-        "pipelineName": "__ASSET_JOB",
-        "assetSelection": [{"path": CLASSIFIER}],
-        "assetCheckSelection": [],
-    }
-    config = {"ops": {"__".join(CLASSIFIER): {"config": {"family": "no such family"}}}}
-    launched = ui.graphql(launch, p={"selector": selector, "runConfigData": config})["launchRun"]
-    assert launched["__typename"] == "LaunchRunSuccess"
-    wait_for(lambda: webhook.posted, 240, "the alert")
+    wait_for(lambda: webhook.posted, 300, "the alert")
     assert webhook.posted[0]["assets"] == ["/".join(CLASSIFIER)]
     assert "there is no family 'no such family'" in webhook.posted[0]["text"]
 
-    # The stream: a sensor, a producer; partitions appear and turn green, also when the daemon dies meanwhile.
-    before = ui.materialized_partitions("batch_metrics", "crimes")
-    assert {parse(key).end for key in before} == {200, 400, 600}
-    ui.start_sensor("new_crime_batches")
-    command = [
-        "produce",
-        "crimes",
-        "--month",
-        "2016-01",
-        "--resume",
-        "--rows",
-        "150",
-        "--every",
-        "2s",
-        "--limit",
-        "1200",
-    ]
-    with (trained_folder / "produce.log").open("w") as log:
-        producing = ui.project.cli(*command, output=log)
-        assert producing.wait(180) == 0, (trained_folder / "produce.log").read_text()
-    kafka = KafkaResource(servers=ui.settings.kafka_servers)
-    assert kafka.offsets(ui.settings.crimes_topic)[0].end == 1_200
-    wait_for(lambda: ui.partitions("batch_metrics", "crimes") > before, 120, "a new batch is a partition")
-    daemon = read_state(ui.settings.services_dir, "stack")["processes"]["daemon"]["pid"]
-    kill_9(daemon)
-
+    # The new messages' partitions turn green, although the daemon has died meanwhile.
     def green() -> bool:
         keys = ui.partitions("batch_metrics", "crimes")
-        return max(parse(key).end for key in keys) == 1_200 and keys == ui.materialized_partitions(
+        return max(parse(key).end for key in keys) == 1_500 and keys == ui.materialized_partitions(
             "batch_metrics", "crimes"
         )
 
     wait_for(green, 420, "all batches are green")
     batches = sorted(map(parse, ui.partitions("batch_metrics", "crimes")), key=lambda batch: batch.first)
-    assert [offset for batch in batches for offset in range(batch.first, batch.end)] == list(range(1_200))
+    assert [offset for batch in batches for offset in range(batch.first, batch.end)] == list(range(1_500))
     scores = DeltaTable(f"{ui.settings.storage}/crimes/arrest_scores").to_pyarrow_table(
         columns=["kafka_offset", "model"]
     )
-    assert scores.num_rows == len(set(zip(*scores.to_pydict().values(), strict=True))) == 1_200 * 7
+    assert scores.num_rows == len(set(zip(*scores.to_pydict().values(), strict=True))) == 1_500 * 7
 
     # The report follows by its automation condition.
-    def batches_in_report() -> int:
-        query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
-            assetMaterializations(limit: 1) { metadataEntries { label
-            ... on FloatMetadataEntry { floatValue } } } } } }"""
-        node = ui.graphql(query, key={"path": ["crimes", "stream_report"]})["assetNodeOrError"]
-        (newest,) = node["assetMaterializations"]
-        return next(int(entry["floatValue"]) for entry in newest["metadataEntries"] if entry["label"] == "batches")
-
-    wait_for(lambda: batches_in_report() == len(batches), 240, "the report has all batches")
+    wait_for(lambda: ui.batches_in_report() == len(batches), 300, "the report has all batches")
     page.goto(f"{ui.url}/assets/crimes/stream_report")
     page.locator(f"img[src^='{ui.settings.reports_url}']").first.wait_for(timeout=60_000)
     page.screenshot(path=trained_folder / "stream.png")
@@ -286,3 +347,30 @@ def test_a_new_user_sees_it_work(ui: Ui, page: Page, trained_folder: Path, webho
 
     wait_for(loaded, 120, "the code location is back")
     assert ui.answers()
+    stack.stop()
+
+
+def test_nothing_of_the_sample_is_sent_to_a_broker_that_is_not_ours(
+    engines: Engines, settings: Settings, tmp_path: Path
+) -> None:
+    """`make run` beside another broker, here the session's, which its settings name."""
+    (tmp_path / "sources").symlink_to(settings.services_dir.parent / "sources")
+    own = {
+        "services_dir": tmp_path / "services",
+        "spark_remote": f"sc://localhost:{free_port()}",
+        "ui_port": free_port(),
+        "reports_url": "",
+        "crimes_topic": "crimes.of.somebody",
+    }
+    kafka = KafkaResource(servers=engines.settings.kafka_servers)
+    topics = kafka.topics()
+    stack = Stack(Project(tmp_path, settings.model_copy(update=own)), tmp_path / "run.log")
+    try:
+        stack.wait_for(lambda: "is not the broker that this project started" in stack.printed(), 300, "a clear line")
+        # Only looking for what there is to do sends anything, and this is over when the first run begins.
+        stack.wait_for(lambda: "\nrun " in stack.printed(), 300, "the first run")
+        assert "using the Kafka broker that answers" in stack.printed()
+        stack.stop()
+    finally:
+        stack.kill()
+    assert kafka.topics() == topics
