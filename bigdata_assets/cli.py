@@ -201,6 +201,8 @@ group.add_command(services_cli.jars)
 def main() -> None:
     """Run the command; what can be said in one line is, without a traceback."""
     load_dotenv(settings_module.PROJECT_ROOT / ".env")
+    # Steps, Spark and its workers share the cores: a thread of OpenMP's that waits for others must not spin meanwhile.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         group(prog_name="bigdata-assets")
     except (SettingsError, ServiceError, JarsError) as error:

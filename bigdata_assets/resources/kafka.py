@@ -121,15 +121,6 @@ class KafkaResource(dg.ConfigurableResource):
             finally:
                 client.close()
 
-    def topics(self) -> set[str]:
-        """Names of all topics, but for Kafka's own.
-
-        Raises:
-            KafkaUnreachableError: no broker answers.
-        """
-        with self._consumer() as consumer:
-            return {name for name in consumer.topics() if not name.startswith("__")}
-
     def create_topic(self, topic: str, partitions: int, configuration: Mapping[str, str] | None = None) -> None:
         """Create a topic if there is none of that name."""
         from kafka import KafkaAdminClient

@@ -1,5 +1,6 @@
 """What a new user sees: `make run`'s command, the UI in Chromium, a sensor that turns a new file green, the mart that
-follows it, an alert of a failed run, Kafka batches that turn green as they come, Ctrl-C. The intervals are Dagster's own."""
+follows it, an alert of a failed run, Kafka batches that turn green as they come, Ctrl-C. Sensors tick as they do.
+"""
 
 import json
 import os
@@ -24,6 +25,7 @@ from bigdata_assets.services.supervisor import free_port, read_state
 from bigdata_assets.settings import Settings
 from bigdata_assets_tests.conftest import Engines, alive, kill_9, wait_for
 from bigdata_assets_tests.integration.conftest import Project
+from bigdata_assets_tests.integration.test_nothing_invented import topics_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.browser]
 
@@ -362,8 +364,7 @@ def test_nothing_of_the_sample_is_sent_to_a_broker_that_is_not_ours(
         "reports_url": "",
         "crimes_topic": "crimes.of.somebody",
     }
-    kafka = KafkaResource(servers=engines.settings.kafka_servers)
-    topics = kafka.topics()
+    topics = topics_of(engines.settings.kafka_servers)
     stack = Stack(Project(tmp_path, settings.model_copy(update=own)), tmp_path / "run.log")
     try:
         stack.wait_for(lambda: "is not the broker that this project started" in stack.printed(), 300, "a clear line")
@@ -373,4 +374,4 @@ def test_nothing_of_the_sample_is_sent_to_a_broker_that_is_not_ours(
         stack.stop()
     finally:
         stack.kill()
-    assert kafka.topics() == topics
+    assert topics_of(engines.settings.kafka_servers) == topics
