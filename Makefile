@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 INPUTS := requirements.txt requirements-installer.txt pyproject.toml
 
-.PHONY: env run test bench lint format lock clean
+.PHONY: env run test drill bench lint format lock clean
 
 env: $(STAMP)
 	@$(BIN)/bigdata-assets jars >/dev/null
@@ -34,6 +34,9 @@ lint: env
 
 test: lint
 	$(BIN)/pytest
+
+drill: env
+	$(BIN)/pytest --drill
 
 bench: env
 	$(BIN)/python -m benchmarks

@@ -22,6 +22,8 @@ from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.services.supervisor import free_port, read_state
 from bigdata_assets.settings import Settings
 
+pytest_plugins = ["bigdata_assets_tests.drills"]
+
 
 def wait_for(condition: Callable[[], Any], within_s: float, what: str) -> Any:
     """The condition's value as soon as it is true; the test fails when that takes too long."""
