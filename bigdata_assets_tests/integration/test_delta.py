@@ -27,7 +27,7 @@ from bigdata_assets.resources.spark import SparkResource, SparkUnreachableError
 from bigdata_assets.services.supervisor import free_port
 from bigdata_assets.settings import Settings
 from bigdata_assets.tables import Column, Table
-from bigdata_assets_tests.conftest import Engines, kill_9, wait_for
+from bigdata_assets_tests.conftest import Engines, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -397,11 +397,12 @@ class TestKilled:
 
         thread = threading.Thread(target=write)
         thread.start()
-        wait_for(lambda: set(folder.rglob("*.parquet")) - before, 60, "a data file without a commit")
-        old = engines.pid("spark-connect")
-        kill_9(old)
-        wait_for(lambda: engines.pid("spark-connect") != old and engines.ready(), 120, "the server is back")
-        thread.join(240)
+        wait_for(lambda: set(folder.rglob("*.parquet")) - before, 180, "a data file without a commit")
+        with engines.dead("spark-connect", engines.settings.spark_port):
+            killed = time.monotonic()
+            thread.join(60)
+            assert not thread.is_alive(), "the client went on trying"
+            assert time.monotonic() - killed < 40
         assert errors
         assert stored(manager) == [("a", 1), ("a", 2)]
         resource.stop()
