@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import psutil
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from bigdata_assets.kafka_batches import Stream, batch_sensor
 from bigdata_assets.resources.kafka import KEPT_BYTES, KafkaResource, KafkaUnreachableError, OffsetsExpiredError
 from bigdata_assets.services.supervisor import free_port
-from bigdata_assets_tests.conftest import Engines, kill_9, wait_for
+from bigdata_assets_tests.conftest import Engines, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -122,18 +121,10 @@ def test_what_was_acknowledged_survives_kill_9_and_the_sensor_waits_for_the_brok
     asset, partitions = dg.AssetKey("last"), dg.DynamicPartitionsDefinition(name="some_batches")
     sensor = batch_sensor("some", Stream(topic, partitions, "job", asset, asset, settings, kafka))
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        old = engines.pid("kafka")
-        # Else the supervisor may have a new broker listening, though not answering yet, before the sensor looks.
-        supervisor = psutil.Process(engines.state["pid"])
-        supervisor.suspend()
-        try:
-            kill_9(old)
+        with engines.dead("kafka", settings.kafka_port):
             skipped = sensor(dg.build_sensor_context(instance=instance))
-        finally:
-            supervisor.resume()
         assert isinstance(skipped, dg.SkipReason)
         assert "No Kafka broker answers" in str(skipped.skip_message)
-        wait_for(lambda: engines.pid("kafka") != old and engines.ready(), 90, "the broker is back")
         # Fewer than a batch, and new to this sensor: they wait BATCH_SECONDS first.
         waiting = sensor(dg.build_sensor_context(instance=instance))
         assert isinstance(waiting, dg.SkipReason)
