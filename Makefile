@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 INPUTS := requirements.txt requirements-installer.txt pyproject.toml
 
-.PHONY: env run test tests bench lint format lock clean
+.PHONY: env run test tests drill bench lint format lock clean
 
 env: $(STAMP)
 	@$(BIN)/bigdata-assets jars >/dev/null
@@ -37,6 +37,9 @@ test: lint tests
 # Most of a test is waiting for engines, so there are more processes than cores.
 tests: env
 	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder
+
+drill: env
+	$(BIN)/pytest --drill
 
 bench: env
 	$(BIN)/python -m benchmarks

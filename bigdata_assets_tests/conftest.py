@@ -8,6 +8,7 @@ import gc
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,6 +28,8 @@ from bigdata_assets.services.supervisor import free_port, read_state
 from bigdata_assets.settings import PROJECT_ROOT, Settings
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line has it
+
+pytest_plugins = ["bigdata_assets_tests.drills"]
 
 
 def wait_for(condition: Callable[[], Any], within_s: float, what: str) -> Any:
@@ -72,6 +75,23 @@ class Engines:
     def pid(self, name: str) -> int:
         return int(self.state["processes"][name]["pid"])
 
+    @contextlib.contextmanager
+    def dead(self, name: str, port: int) -> Iterator[None]:
+        """Kill an engine and keep it dead: its supervisor is held back, its port taken by one that never listens."""
+        supervisor, place = psutil.Process(self.state["pid"]), socket.socket()
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        supervisor.suspend()
+        try:
+            old = self.pid(name)
+            kill_9(old)
+            # A process's last threads may keep its port open when it already counts as gone.
+            wait_for(lambda: _bound(place, port), 30, f"port {port} is left")
+            yield
+        finally:
+            place.close()
+            supervisor.resume()
+        wait_for(lambda: self.pid(name) != old and self.ready(), 120, f"{name} is back")
+
     def processes(self) -> list[psutil.Process]:
         """The supervisor and all below it."""
         if not (state := self.state):
@@ -92,6 +112,13 @@ class Engines:
             return process.environ().get("BIGDATA_SERVICES") == str(self.settings.services_dir)
         except psutil.Error:
             return False
+
+
+def _bound(place: socket.socket, port: int) -> bool:
+    with contextlib.suppress(OSError):
+        place.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def kill_9(pid: int) -> None:

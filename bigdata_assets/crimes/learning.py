@@ -187,7 +187,7 @@ def _test_then_train(context: dg.AssetExecutionContext, rows: pd.DataFrame, conf
             return ""
         location = snapshots.fit_location(ARREST_MODELS, f"{key or f'{topic}-start'}-{context.run.run_id[:8]}")
         context.log.info("fitting the Spark models on up to %d reports before the end of %s", config.window_rows, key)
-        window.fit(frame).write().overwrite().save(location)
+        window.fit(frame, config.window_trees).write().overwrite().save(location)
         return location
 
     def start(first: pd.DataFrame) -> Snapshot:

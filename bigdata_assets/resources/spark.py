@@ -59,9 +59,13 @@ class SparkResource(PySparkResource):
         """
         if self._session is None:
             from pyspark.sql import SparkSession
+            from pyspark.sql.connect.client.retries import DefaultPolicy
 
             self._probe()
             session = SparkSession.builder.remote(self._address()).create()
+            # 20 s in all, where the client's own 8 minutes let a step hang silently whose server was killed: one that
+            # comes back does not know the session.
+            session.client.set_retry_policies([DefaultPolicy(max_retries=8, max_backoff=4_000)])
             try:
                 for key, value in {**SESSION_CONFIGURATION, **self.spark_config}.items():
                     session.conf.set(key, value)

@@ -1,6 +1,7 @@
 import json
 import random
 import time
+from dataclasses import replace
 
 import dagster as dg
 import pytest
@@ -149,22 +150,63 @@ def test_a_tick_plans_and_asks_for_one_run_at_a_time(stream, instance):
     assert covered(request.tags, stream.keys(instance)) == stream.keys(instance)[3:6]
 
 
-def test_a_lost_cursor_and_a_daemon_killed_between_two_steps_make_no_batch_twice(stream, instance):
-    generator = random.Random(1)
-    for _ in range(30):
-        end = HELD[0].end if 0 in HELD else 0
-        HELD[0] = Offsets(0, end + generator.randrange(25))
-        requests, _, _ = stream.tick(instance, None)
+class Clock:
+    now = 1_000.0
+
+    def time(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(kafka_batches, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def patient(stream):
+    """The stream with messages that ripen after 100 s."""
+    return replace(stream, settings=stream.settings.model_copy(update={"batch_seconds": 100.0}))
+
+
+def test_messages_ripen_by_the_cursor_and_wait_once_more_when_it_is_lost(patient, instance, clock):
+    HELD[0] = Offsets(0, 3)
+    cursor = None
+    for passed, lost in ((0, False), (60, False), (39, False), (0, True), (60, False), (39, False)):
+        clock.now += passed
+        HELD[0] = Offsets(0, HELD[0].end + 1)  # those that come later do not begin the wait anew
+        requests, cursor, _ = patient.tick(instance, None if lost else cursor)
+        assert requests == []
+    clock.now += 1
+    (request,), cursor, _ = patient.tick(instance, cursor)
+    assert parse(request.partition_key) == Batch("t", 0, 0, 9)
+    assert json.loads(cursor) == {"0": [0, clock.now - 100]}
+
+
+def test_a_lost_cursor_and_a_daemon_killed_between_two_steps_make_no_batch_twice(patient, instance, clock):
+    generator, cursor = random.Random(1), None
+
+    def tick():
+        requests, told, _ = patient.tick(instance, cursor)
         if requests and generator.random() < 0.5:  # else: killed before the run was launched
             run = start(instance, requests[0])
-            finish(instance, run, covered(run.tags, stream.keys(instance)))
-    while any(state == "waiting" for state in stream.states(instance).values()):
-        (request,), _, _ = stream.tick(instance, None)
-        run = start(instance, request)
-        finish(instance, run, covered(run.tags, stream.keys(instance)))
-    batches = [parse(key) for key in stream.keys(instance)]
+            finish(instance, run, covered(run.tags, patient.keys(instance)))
+        return generator.choice((told, told, cursor, None))  # killed before it was stored, or lost
+
+    for _ in range(30):
+        HELD[0] = Offsets(0, (HELD[0].end if 0 in HELD else 0) + generator.randrange(8))
+        clock.now += generator.randrange(80)
+        cursor = tick()
+    waited = 0
+    while set(patient.states(instance).values()) != {"done"} or parse(patient.keys(instance)[-1]).end < HELD[0].end:
+        clock.now += 50
+        waited += 1
+        assert waited < 200, patient.states(instance)
+        cursor = tick()
+    batches = [parse(key) for key in patient.keys(instance)]
     assert [offset for batch in batches for offset in range(batch.first, batch.end)] == list(range(HELD[0].end))
-    assert set(stream.states(instance).values()) == {"done"}
+    assert {len(batch) == 10 for batch in batches} == {True, False}, "some were full, some had ripened"
 
 
 def test_a_failed_batch_is_run_again_by_itself_and_never_under_a_used_key(stream, instance, monkeypatch):
@@ -186,20 +228,6 @@ def test_a_failed_batch_is_run_again_by_itself_and_never_under_a_used_key(stream
     HELD[0] = Offsets(0, 40)
     (request,), _, _ = stream.tick(instance, None)
     assert request.partition_key == stream.keys(instance)[3]  # the stream goes on
-
-
-def test_few_messages_wait_for_more(stream, instance):
-    patient = Stream(
-        "t", PARTITIONS, "job", READ, LAST, stream.settings.model_copy(update={"batch_seconds": 100.0}), stream.kafka
-    )
-    HELD[0] = Offsets(0, 4)
-    requests, cursor, _ = patient.tick(instance, None)
-    assert requests == []
-    ((first, since),) = json.loads(cursor).values()
-    assert first == 0
-    old = json.dumps({"0": [0, since - 101]})
-    (request,), _, _ = patient.tick(instance, old)
-    assert parse(request.partition_key) == Batch("t", 0, 0, 4)
 
 
 def test_a_batch_that_failed_long_ago_is_still_known_to_have_failed(stream, instance):

@@ -17,8 +17,11 @@ MODELS = ("logistic_regression", "decision_tree", "random_forest", "gradient_boo
 PLACE = ("batch", "kafka_partition", "kafka_offset")
 
 
-def fit(reports: "DataFrame", seed: int = 0) -> Any:
-    """A pipeline (`pyspark.ml.PipelineModel`) of features and the four classifiers, fitted on reports."""
+def fit(reports: "DataFrame", n_trees: int = 20, seed: int = 0) -> Any:
+    """A pipeline (`pyspark.ml.PipelineModel`) of features and the four classifiers, fitted on reports.
+
+    Boosting makes half as many trees as the forest.
+    """
     from pyspark.ml import PipelineModel
     from pyspark.ml.classification import (
         DecisionTreeClassifier,
@@ -49,8 +52,8 @@ def fit(reports: "DataFrame", seed: int = 0) -> Any:
     classifiers = (
         LogisticRegression(featuresCol="vectors", maxIter=15, regParam=0.001),
         DecisionTreeClassifier(maxDepth=8, minInstancesPerNode=10, **trees),
-        RandomForestClassifier(numTrees=20, maxDepth=8, minInstancesPerNode=5, **trees),
-        GBTClassifier(maxIter=10, maxDepth=4, stepSize=0.3, **trees),
+        RandomForestClassifier(numTrees=n_trees, maxDepth=8, minInstancesPerNode=5, **trees),
+        GBTClassifier(maxIter=max(n_trees // 2, 1), maxDepth=4, stepSize=0.3, **trees),
     )
     fitted = [named(classifier, name).fit(rows) for classifier, name in zip(classifiers, MODELS, strict=True)]
     return PipelineModel(stages=[indexer, encoder, for_trees, for_regression, *fitted])
