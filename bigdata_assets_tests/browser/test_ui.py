@@ -261,10 +261,10 @@ def test_a_new_user_sees_it_work(ui: Ui, page: Page, trained_folder: Path, webho
     def batches_in_report() -> int:
         query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
             assetMaterializations(limit: 1) { metadataEntries { label
-            ... on FloatMetadataEntry { floatValue } } } } } }"""
+            ... on IntMetadataEntry { intValue } } } } } }"""
         node = ui.graphql(query, key={"path": ["crimes", "stream_report"]})["assetNodeOrError"]
         (newest,) = node["assetMaterializations"]
-        return next(int(entry["floatValue"]) for entry in newest["metadataEntries"] if entry["label"] == "batches")
+        return next(int(entry["intValue"]) for entry in newest["metadataEntries"] if entry["label"] == "batches")
 
     wait_for(lambda: batches_in_report() == len(batches), 240, "the report has all batches")
     page.goto(f"{ui.url}/assets/crimes/stream_report")
