@@ -12,7 +12,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
@@ -23,8 +23,10 @@ from bigdata_assets.partition_ranges import ONE_KEY, RANGE_START, UNFINISHED, co
 from bigdata_assets.resources.kafka import KafkaResource, KafkaUnreachableError, Offsets
 from bigdata_assets.settings import Settings
 
-DIGITS = 12
-"""Enough for a million messages a second over eleven days; a longer offset only sorts less well."""
+DIGITS = 7
+"""Of offsets in a key, so that it fits its place in the UI; a longer offset only sorts less well."""
+OLD_DIGITS = 12
+"""As keys once had: those that are stored stay what they are."""
 MAX_ATTEMPTS = 6
 RETRY_AFTER_S = 15
 """Before the second attempt; four times as long before each later one: the last comes an hour after the one before."""
@@ -39,16 +41,17 @@ class BatchError(ValueError):
 
 @dataclass(frozen=True)
 class Batch:
-    """The messages [first, end) of a topic's partition."""
+    """The messages [first, end) of a topic's partition; `digits` are those of the offsets in its key."""
 
     topic: str
     partition: int
     first: int
     end: int
+    digits: int = field(default=DIGITS, compare=False)
 
     @property
     def key(self) -> str:
-        return f"{self.topic}-p{self.partition:03d}-{self.first:0{DIGITS}d}-{self.end:0{DIGITS}d}"
+        return f"{self.topic}-p{self.partition:03d}-{self.first:0{self.digits}d}-{self.end:0{self.digits}d}"
 
     def __len__(self) -> int:
         return self.end - self.first
@@ -60,11 +63,13 @@ def parse(key: str) -> Batch:
     Raises:
         BatchError: it names none.
     """
-    match = KEY.fullmatch(key)
-    batch = Batch(match["topic"], *(int(match[name]) for name in ("partition", "first", "end"))) if match else None
-    if batch is None or batch.key != key or batch.end <= batch.first:
-        raise BatchError(f"{key!r} is no batch's key: those look like {Batch('topic', 0, 0, 120).key}.")
-    return batch
+    if match := KEY.fullmatch(key):
+        partition, first, end = (int(match[name]) for name in ("partition", "first", "end"))
+        for digits in (DIGITS, OLD_DIGITS):
+            batch = Batch(match["topic"], partition, first, end, digits)
+            if batch.key == key and first < end:
+                return batch
+    raise BatchError(f"{key!r} is no batch's key: those look like {Batch('topic', 0, 0, 120).key}.")
 
 
 def next_offsets(batches: Iterable[Batch]) -> dict[int, int]:

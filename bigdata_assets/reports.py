@@ -3,8 +3,10 @@
 import base64
 import html
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -19,6 +21,12 @@ th,td{border-bottom:1px solid #d9dce3;padding:.25rem .7rem;text-align:right}
 th:first-child,td:first-child{text-align:left} th{background:#f3f4f7}
 figure{margin:1.5rem 0} img{max-width:100%} figcaption{color:#5a6070} .note{color:#5a6070}
 """
+
+MISSING = "-"
+SMALL = 1e-4
+GPS_S = 1e8
+"""From here on a number that is not whole by type is a GPS time: those since 1983 are larger."""
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,7 @@ class Report:
         summary: one or two sentences that say what to take from it.
         numbers: the few numbers that the UI plots over materialisations.
         tables: captioned tables.
+        untold: why a figure is missing where a table has none.
         figures: captioned Matplotlib figures; the first ones are seen in the UI without a click.
         evaluations: rows for the model ledger, each with its baseline.
         provenance: versions of data and code that the numbers belong to.
@@ -56,6 +65,7 @@ class Report:
     figures: Mapping[str, "Figure"] = field(default_factory=dict)
     evaluations: tuple[Evaluation, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    untold: str = "too few rows or repeats to tell"
 
     def pngs(self) -> dict[str, bytes]:
         """Each figure as a PNG, by caption."""
@@ -65,15 +75,16 @@ class Report:
         """A self-contained page: styles and pictures are inside it, there is no script, and all text is escaped."""
         parts = [f"<h1>{html.escape(self.title)}</h1><p>{html.escape(self.summary)}</p>"]
         if self.numbers:
-            numbers = pd.DataFrame({"measure": list(self.numbers), "value": list(self.numbers.values())})
-            parts.append(_html_table("Numbers", numbers))
+            # As objects: beside a float, pandas would make floats of whole numbers.
+            numbers = pd.DataFrame(list(self.numbers.items()), columns=["measure", "value"], dtype=object)
+            parts.append(_html_table("Numbers", numbers, self.untold))
         for caption, png in pngs.items():
             data = base64.b64encode(png).decode("ascii")
             text = html.escape(caption)
             parts.append(
                 f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
             )
-        parts += [_html_table(caption, table) for caption, table in self.tables.items()]
+        parts += [_html_table(caption, table, self.untold) for caption, table in self.tables.items()]
         provenance = ", ".join(f"{name} {value}" for name, value in self.provenance.items())
         parts.append(f'<p class="note">{html.escape(provenance)}</p>')
         return (
@@ -99,6 +110,33 @@ def _png(figure: "Figure") -> bytes:
     return buffer.getvalue()
 
 
-def _html_table(caption: str, table: pd.DataFrame) -> str:
-    body = table.to_html(index=False, border=0, escape=True, float_format=lambda value: f"{value:.4g}", na_rep="-")
-    return f"<h2>{html.escape(caption)}</h2>{body}"
+def shown(value: Any) -> str:
+    """A value as people read it: 23,180; 1191000016.6 (GPS); 0.8137; 1.2·10⁻²¹; - where there is none."""
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return MISSING
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return f"{value:,}"
+    if not isinstance(value, Real) or isinstance(value, bool) or math.isinf(value):
+        return str(value)
+    number = float(value)
+    if abs(number) >= GPS_S:
+        return f"{number:.4f}".rstrip("0").rstrip(".")
+    if abs(number) >= 1_000:
+        return f"{number:,.1f}".removesuffix(".0")
+    if 0 < abs(number) < SMALL:
+        mantissa, exponent = f"{number:.3e}".split("e")
+        return f"{float(mantissa):g}·10{str(int(exponent)).translate(RAISED)}"
+    return f"{number:,.4g}"
+
+
+def _html_table(caption: str, table: pd.DataFrame, untold: str) -> str:
+    """A column without a single value says the same in each row: one note in its place."""
+    empty = [name for name in table if len(table) and table[name].isna().all()]
+    told = table.drop(columns=empty)
+    notes = [f"{', '.join(map(str, empty))}: {untold}."] if empty else []
+    if told.isna().to_numpy().any():
+        notes.append(f"{MISSING}: {untold}.")
+    with pd.option_context("display.max_colwidth", None):
+        body = told.map(shown).to_html(index=False, border=0, escape=True)
+    text = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
+    return f"<h2>{html.escape(caption)}</h2>{body}{text}"

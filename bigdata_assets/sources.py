@@ -33,6 +33,8 @@ ZENODO = {
 }
 """Records that files are downloaded from, with their checksums, by branch."""
 
+SAMPLE_EFFORT = "So few because the inputs are generated: figures of the sample mean nothing."
+
 
 class Sources(dg.ConfigurableResource):
     """Finds the folder with a branch's input files."""
@@ -40,6 +42,19 @@ class Sources(dg.ConfigurableResource):
     location: str = Field(description="`sample`, `official`, or a folder with one sub-folder per branch.")
     cache: str = Field(description="Folder where samples and downloads are kept.")
     sample_refusal: str = Field("", description="Why the sample may not be used; empty where it may.")
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether the inputs are generated: scores on them mean nothing."""
+        return self.location == "sample"
+
+    def effort(self, asked: int | None, usual: int, few: int = 1) -> int:
+        """How many repeats, folds or epochs a report makes: as asked, else as many as the inputs deserve."""
+        return asked or (few if self.is_sample else usual)
+
+    def effort_told(self, *asked: int | None) -> str:
+        """A sentence for the report where `effort` has made them few."""
+        return SAMPLE_EFFORT if self.is_sample and None in asked else ""
 
     def folder(self, branch: str, download: bool = True) -> Path:
         """The folder with the files of a branch, generated or downloaded first where that is asked for.
@@ -51,7 +66,7 @@ class Sources(dg.ConfigurableResource):
         Raises:
             SourceUnavailableError: there is no such folder, or the files can only be got by hand.
         """
-        if self.location == "sample":
+        if self.is_sample:
             if self.sample_refusal:
                 raise SourceUnavailableError(self.sample_refusal)
             return self._sample(branch)

@@ -40,6 +40,7 @@ WHERE: dict[str, Any] = {"group_name": BRANCH, "owners": [f"team:{BRANCH}"], "ke
 """Of assets that are no tables."""
 TRAINING = "sample_type = 'train'"
 """The publisher's training rows: all that is fitted and tuned on."""
+VIEWS_TRIED = ["0.5,1.0", "0.5,1.0,2.0,4.0"]
 BY_EVENT: dict[str, Any] = {
     "partitions_def": SKY_EVENTS,
     # A key's strain and pictures are 10 MB in this process.
@@ -50,7 +51,10 @@ BY_EVENT: dict[str, Any] = {
 class TuningConfig(dg.Config):
     """The settings that are tried, each with each."""
 
-    views_s: list[str] = Field(["0.5,1.0", "0.5,1.0,2.0,4.0"], description="Views side by side, seconds.")
+    views_s: list[str] | None = Field(
+        None,
+        description="Views side by side, seconds. Default: `0.5,1.0` and `0.5,1.0,2.0,4.0`; on the sample the first.",
+    )
     reg_param: list[float] = Field([0.001], description="LinearSVC's regParam.")
     max_iter: list[int] = Field([20], description="LinearSVC's maxIter.")
     weighted: list[bool] = Field([True], description="Whether each class weighs the same as a whole.")
@@ -72,7 +76,12 @@ class SeedConfig(dg.Config):
 class ReportConfig(SeedConfig):
     """What the report measures."""
 
-    repeats: int = Field(2, ge=1, le=50, description="How often all rows are dealt out into folds anew.")
+    repeats: int | None = Field(
+        None,
+        ge=1,
+        le=50,
+        description="How often all rows are dealt out into folds anew. Default: 2; on the sample 1.",
+    )
 
 
 class CnnConfig(SeedConfig):
@@ -86,7 +95,12 @@ class CnnReportConfig(dg.Config):
     """What the network's report measures."""
 
     repeats: int = Field(1, ge=1, le=50, description="How often all rows are dealt out anew; one has no interval.")
-    folds: int = Field(3, ge=2, le=20, description="Of each repeat; a network is fitted for each.")
+    folds: int | None = Field(
+        None, ge=2, le=20, description="Of each repeat; a network is fitted for each. Default: 3; on the sample 2."
+    )
+    epochs: int | None = Field(
+        None, ge=1, description="Of each fold's network, at most. Default: the stored one's; on the sample 10."
+    )
 
 
 @dg.multi_asset(
@@ -146,14 +160,17 @@ def glitch_features(spectrograms: DataFrame) -> DataFrame:
 
 
 @dg.asset(**CHIRP_SVC_TUNING.asset("1"))
-def chirp_svc_tuning(glitch_features: DataFrame, spark: SparkResource, config: TuningConfig) -> pd.DataFrame:
+def chirp_svc_tuning(
+    glitch_features: DataFrame, spark: SparkResource, config: TuningConfig, sources: Sources
+) -> pd.DataFrame:
     """Settings of the chirp classifier, each tried on the training rows."""
     from bigdata_assets.gravitational_waves.logic import svc
 
+    views_s = config.views_s or VIEWS_TRIED[: 1 if sources.is_sample else None]
     grid = [
         svc.SvcSettings(svc.views(views), reg_param, max_iter, weighted)
         for views, reg_param, max_iter, weighted in itertools.product(
-            config.views_s, config.reg_param, config.max_iter, config.weighted
+            views_s, config.reg_param, config.max_iter, config.weighted
         )
     ]
     return svc.tune(spark.spark_session, glitch_features.where(TRAINING), grid, config.seed)
@@ -267,13 +284,21 @@ def chirp_svc_report(
     chirp_svc: StoredSparkModel,
     spark: SparkResource,
     config: ReportConfig,
+    sources: Sources,
 ) -> Report:
     """Figures of the models on rows they have not seen."""
     from bigdata_assets.gravitational_waves.logic import chirp_report, svc
 
     settings = svc.from_parameters(chirp_svc.card["parameters"])
     return chirp_report.report(
-        spark.spark_session, spectrograms, glitch_features, chirp_predictions, settings, config.repeats, config.seed
+        spark.spark_session,
+        spectrograms,
+        glitch_features,
+        chirp_predictions,
+        settings,
+        sources.effort(config.repeats, 2),
+        config.seed,
+        sources.effort_told(config.repeats),
     )
 
 
@@ -288,13 +313,24 @@ def chirp_svc_report(
     ),
 )
 def glitch_cnn_report(
-    glitch_views: pd.DataFrame, glitch_features: pd.DataFrame, glitch_cnn: StoredKerasModel, config: CnnReportConfig
+    glitch_views: pd.DataFrame,
+    glitch_features: pd.DataFrame,
+    glitch_cnn: StoredKerasModel,
+    config: CnnReportConfig,
+    sources: Sources,
 ) -> Report:
     """Figures on rows that the network has not seen."""
     from bigdata_assets.gravitational_waves.logic import cnn_report
 
     return cnn_report.report(
-        glitch_views, glitch_features, glitch_cnn.load(), glitch_cnn.card, config.repeats, config.folds
+        glitch_views,
+        glitch_features,
+        glitch_cnn.load(),
+        glitch_cnn.card,
+        config.repeats,
+        sources.effort(config.folds, 3, few=2),
+        sources.effort(config.epochs, glitch_cnn.card["parameters"]["epochs"], few=10),
+        sources.effort_told(config.folds, config.epochs),
     )
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 from datetime import UTC, datetime
+from numbers import Integral
 from typing import Any
 from urllib.parse import quote
 
@@ -48,7 +49,11 @@ class ReportIOManager(dg.ConfigurableIOManager):
         metadata: dict[str, Any] = {"pictures": dg.MetadataValue.md(self._markdown(pngs, base))}
         if self.url:
             metadata["page"] = dg.MetadataValue.url(f"{base}/{PAGE}")
-        metadata |= {name: float(value) for name, value in obj.numbers.items()} | {"path": str(folder)}
+        # Whole numbers whole: the UI shows and plots both kinds.
+        metadata |= {
+            name: int(value) if isinstance(value, Integral) else float(value) for name, value in obj.numbers.items()
+        }
+        metadata["path"] = str(folder)
         context.add_output_metadata(metadata)
 
     def load_input(self, context: dg.InputContext) -> list[dict[str, Any]]:

@@ -39,13 +39,21 @@ class ClassifierConfig(dg.Config):
         True,
         description="Leave out `http://`, `https://` and `www.`: in this data set they tell the label, elsewhere not.",
     )
+    folds: int | None = Field(
+        None, ge=2, le=20, description="Of what the ensemble's trees are fitted on. Default: 5; on the sample 2."
+    )
     seed: int = Field(0, description="Seed of everything random in training and splitting.")
+
+    def folds_for(self, sources: Sources) -> int:
+        return sources.effort(self.folds, 5, few=2)
 
 
 class ReportConfig(ClassifierConfig):
     """What the report measures besides the classifier's own choices."""
 
-    repeats: int = Field(5, ge=1, le=50, description="Domain-grouped splits; the interval is over them.")
+    repeats: int | None = Field(
+        None, ge=1, le=50, description="Domain-grouped splits; the interval is over them. Default: 5; on the sample 1."
+    )
 
 
 class ScoringConfig(dg.Config):
@@ -80,15 +88,16 @@ def labelled_urls(sources: Sources, spark: SparkResource) -> tuple[DataFrame, Da
     code_version="1",
     description="The URL classifier, fitted on all of labelled_urls: one scikit-learn pipeline, features included.",
 )
-def url_classifier(labelled_urls: pd.DataFrame, config: ClassifierConfig) -> TrainedModel:
+def url_classifier(labelled_urls: pd.DataFrame, config: ClassifierConfig, sources: Sources) -> TrainedModel:
     """The URL classifier, a scikit-learn pipeline from raw URL to class probabilities."""
     from bigdata_assets.malicious_urls.logic import training
 
+    folds = config.folds_for(sources)
     return TrainedModel(
-        estimator=training.fit(labelled_urls, config.family, config.strip_scheme, config.seed),
+        estimator=training.fit(labelled_urls, config.family, config.strip_scheme, config.seed, folds),
         classes=CLASSES,
         inputs={LABELLED_URLS.path: labelled_urls.attrs["delta_version"]},
-        parameters=config.model_dump(),
+        parameters=config.model_dump() | {"folds": folds},
         metrics={"n_training_urls": len(labelled_urls)},
     )
 
@@ -104,11 +113,13 @@ def url_classifier(labelled_urls: pd.DataFrame, config: ClassifierConfig) -> Tra
         "them, with and without the scheme, against the scheme rule and the majority."
     ),
 )
-def classifier_report(labelled_urls: pd.DataFrame, config: ReportConfig) -> Report:
+def classifier_report(labelled_urls: pd.DataFrame, config: ReportConfig, sources: Sources) -> Report:
     """Scores of classifiers built as url_classifier is, each fitted on one side of a split and scored on the other."""
     from bigdata_assets.malicious_urls.logic import training
 
-    return training.report(labelled_urls, config.family, config.strip_scheme, config.seed, config.repeats)
+    repeats, folds = sources.effort(config.repeats, 5), config.folds_for(sources)
+    why = sources.effort_told(config.repeats, config.folds)
+    return training.report(labelled_urls, config.family, config.strip_scheme, config.seed, repeats, folds, why)
 
 
 @dg.multi_asset(

@@ -34,11 +34,26 @@ def test_a_key_names_its_batch(topic, partition, first, rows):
 
 @pytest.mark.parametrize(
     "key",
-    ["", "crimes", "crimes-p000-000000000005-000000000005", "crimes-p0-0-5", "crimes-p000-000000000000-000000000005,"],
+    [
+        "",
+        "crimes",
+        "crimes-p000-000000000005-000000000005",
+        "crimes-p000-000000005-000000006",
+        "crimes-p0-0-5",
+        "crimes-p000-000000000000-000000000005,",
+    ],
 )
 def test_what_is_no_key_is_refused(key):
     with pytest.raises(BatchError, match="no batch's key"):
         parse(key)
+
+
+@given(st.integers(0, 10**13), st.integers(1, 10**6))
+def test_an_old_key_with_more_digits_is_the_same_batch_and_stays_as_it_is(first, rows):
+    old = f"t-p000-{first:012d}-{first + rows:012d}"
+    assert parse(old).key == old
+    assert parse(old) == Batch("t", 0, first, first + rows)
+    assert len({parse(old), Batch("t", 0, first, first + rows)}) == 1
 
 
 def test_keys_sort_as_their_offsets():
@@ -127,6 +142,13 @@ def finish(instance, run, keys):
     for key in keys:
         instance.report_runless_asset_event(dg.AssetMaterialization(LAST, partition=key))
     instance.report_run_canceled(run) if not keys else instance.delete_run(run.run_id)
+
+
+def test_batches_go_on_behind_old_keys(stream, instance):
+    old = "t-p000-000000000000-000000000004"
+    instance.add_dynamic_partitions(PARTITIONS.name, [old])
+    stream.add_new(instance, {0: Offsets(0, 8)}, [0], 5)
+    assert stream.keys(instance) == [old, "t-p000-0000004-0000008"]
 
 
 def test_a_tick_plans_and_asks_for_one_run_at_a_time(stream, instance):

@@ -1,11 +1,13 @@
 import json
 
+import numpy as np
 import pandas as pd
+import pytest
 from matplotlib.figure import Figure
 
 from bigdata_assets.models.assets import ledger_rows
 from bigdata_assets.models.tables import MODEL_LEDGER
-from bigdata_assets.reports import Evaluation, Report
+from bigdata_assets.reports import Evaluation, Report, shown
 
 
 def _report() -> Report:
@@ -51,3 +53,54 @@ def test_the_ledger_has_a_row_per_evaluation_with_its_baseline_and_versions():
 
 def test_an_empty_ledger_has_its_columns():
     assert list(ledger_rows([]).columns) == MODEL_LEDGER.column_names
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (23180, "23,180"),
+        (np.int64(23180), "23,180"),
+        (23180.0, "23,180"),
+        (23180.56, "23,180.6"),
+        (1191000016.6, "1191000016.6"),
+        (np.float64(1126259462.4247), "1126259462.4247"),
+        (0.81372, "0.8137"),
+        (np.float32(0.1), "0.1"),
+        (-3.2e-7, "-3.2·10⁻⁷"),
+        (1.2346e-21, "1.235·10⁻²¹"),
+        (999.96, "1,000"),
+        (0.0, "0"),
+        (float("nan"), "-"),
+        (None, "-"),
+        (float("inf"), "inf"),
+        (np.True_, "True"),
+        ("2.318e+04", "2.318e+04"),
+        ([1, 2], "[1, 2]"),
+    ],
+)
+def test_a_number_reads_as_what_it_is(value, text):
+    assert shown(value) == text
+
+
+def test_tables_show_each_cell_as_what_it_is():
+    mixed = pd.DataFrame(
+        {"what": ["reports", "time", "lost"], "value": pd.Series([23180, 1191000016.6, None], dtype=object)}
+    )
+    page = Report("t", "s", numbers={"reports": 23180, "share": 0.81372}, tables={"mixed": mixed}).to_html({})
+    cells = page.replace("</td>", "<td>").split("<td>")
+    assert {"23,180", "1191000016.6", "0.8137", "-"} <= set(cells)
+    assert "e+" not in page
+
+
+def test_a_long_cell_is_not_cut():
+    assert "x" * 90 in Report("t", "s", tables={"long": pd.DataFrame({"url": ["x" * 90]})}).to_html({})
+
+
+def test_a_column_that_tells_nothing_is_a_note():
+    table = pd.DataFrame({"model": ["a", "b"], "at .1%": [None, None], "at 1%": [0.5, np.nan]})
+    page = Report("t", "s", tables={"rates": table}, untold="too few <rows>").to_html({})
+    assert "<th>at .1%</th>" not in page
+    assert "at .1%: too few &lt;rows&gt;." in page
+    assert "<th>at 1%</th>" in page
+    assert "-: too few &lt;rows&gt;." in page
+    assert "too few" not in Report("t", "s", tables={"rates": table[["model"]], "none": table[:0]}).to_html({})

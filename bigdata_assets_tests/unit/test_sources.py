@@ -1,6 +1,6 @@
 import pytest
 
-from bigdata_assets.sources import Sources, SourceUnavailableError
+from bigdata_assets.sources import SAMPLE_EFFORT, Sources, SourceUnavailableError
 
 
 def test_a_sample_is_made_once_and_is_the_same_every_time(tmp_path):
@@ -52,3 +52,11 @@ def test_what_is_there_is_not_downloaded_again(tmp_path, monkeypatch):
     for name in ("trainingsetv1d1.h5", "trainingset_v1d1_metadata.csv"):
         (folder / name).touch()
     assert sources.folder("gravitational_waves") == folder
+
+
+def test_reports_make_few_repeats_of_the_sample_unless_more_are_asked_for(tmp_path):
+    sample, real = (Sources(location=location, cache=str(tmp_path)) for location in ("sample", str(tmp_path)))
+    assert (sample.effort(None, 5), sample.effort(None, 3, few=2), sample.effort(7, 5)) == (1, 2, 7)
+    assert (real.effort(None, 5), real.effort(None, 3, few=2), real.effort(7, 5)) == (5, 3, 7)
+    assert sample.effort_told(4, None) == SAMPLE_EFFORT
+    assert sample.effort_told(4, 4) == real.effort_told(4, None) == ""

@@ -52,6 +52,7 @@ def report(
     settings: svc.SvcSettings,
     repeats: int,
     seed: int,
+    why: str = "",
 ) -> Report:
     """Figures of chirp_predictions on test rows, and of the machines by repeated cross-validation over all rows.
 
@@ -65,6 +66,7 @@ def report(
         settings: what chirp_svc was fitted with.
         repeats: of the cross-validation.
         seed: of its folds.
+        why: a sentence that says why there are so many.
     """
     version = predicted.attrs.get("delta_version", -1)
     rows = rbf.with_pixels(glitches.toPandas())
@@ -80,11 +82,12 @@ def report(
     return Report(
         title="Chirps against glitches",
         summary=(
-            f"chirp_svc by {repeats} times repeated cross-validation: ROC AUC {ours['roc_auc']:.3f} "
-            f"({ours['roc_auc_p5']:.3f} to {ours['roc_auc_p95']:.3f}), recall {ours['recall']:.2f} at "
+            f"chirp_svc by cross-validation, {detection.told_repeats(repeats)}: ROC AUC "
+            f"{detection.told(ours, 'roc_auc')}, recall {ours['recall']:.2f} at "
             f"{MAX_FPR:.0%} false positives; the picture's brightness alone has {base['roc_auc']:.3f} and "
             f"{base['recall']:.2f}. {int(rows['is_signal'].sum())} of {len(rows)} glitches are chirps. Views and "
-            "penalty were chosen on the training rows, which are among these: the test rows alone had no part in it."
+            "penalty were chosen on the training rows, which are among these: the test rows alone had no part in it. "
+            f"{why}"
         ),
         numbers={
             "ROC AUC, cross-validated": ours["roc_auc"],
@@ -94,7 +97,7 @@ def report(
             **({} if as_often_done is None else _found_at_0("the classic setting", as_often_done)),
         },
         tables={
-            f"Cross-validation of the machines, {repeats} repeats: means, 5th and 95th percentile of repeats": crossed,
+            f"Cross-validated {detection.told_repeats(repeats)}: means, 5th and 95th percentile": crossed,
             f"The publisher's test rows, {_origin(predicted)}": on_test,
         },
         figures=_figures(test, _origin(predicted)),

@@ -231,16 +231,13 @@ def held_out(labels: NDArray[np.str_], rng: np.random.Generator) -> NDArray[np.b
     return aside
 
 
-def fit(
-    training: Glitches, validation: Glitches, settings: CnnSettings, verbose: int = 2, callbacks: Sequence[Any] = ()
-) -> Fitted:
+def fit(training: Glitches, validation: Glitches, settings: CnnSettings, callbacks: Sequence[Any] = ()) -> Fitted:
     """A network, the same for the same seed.
 
     Args:
         training: what it learns.
         validation: what it stops on, where there is enough of it; may be empty.
         settings: all else.
-        verbose: Keras': 2 is a line an epoch, 0 is nothing.
         callbacks: Keras', beside the one that stops.
 
     Raises:
@@ -271,7 +268,7 @@ def fit(
         batches(rows, settings, np.random.default_rng(settings.seed)),
         steps_per_epoch=steps,
         epochs=settings.epochs,
-        verbose=verbose,
+        verbose=0,  # the history is kept; Keras would print it
         shuffle=False,
         validation_data=watched,
         callbacks=callbacks,

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from bigdata_assets.gravitational_waves.logic import cnn, rbf
 from bigdata_assets.gravitational_waves.logic.cnn import CnnSettings, Glitches
-from bigdata_assets.gravitational_waves.logic.detection import interval
+from bigdata_assets.gravitational_waves.logic.detection import interval, told, told_repeats
 from bigdata_assets.gravitational_waves.logic.training_set import CLASSES
 from bigdata_assets.reports import Evaluation, Report
 
@@ -29,7 +29,14 @@ folds: .69 and .60 at 0.3, .75 and .59 at 1, .78 and .53 at 3; .56 and .51 at 0.
 
 
 def report(
-    views: pd.DataFrame, features: pd.DataFrame, model: "keras.Model", card: Mapping[str, Any], repeats: int, folds: int
+    views: pd.DataFrame,
+    features: pd.DataFrame,
+    model: "keras.Model",
+    card: Mapping[str, Any],
+    repeats: int,
+    folds: int,
+    epochs: int | None = None,
+    why: str = "",
 ) -> Report:
     """Figures of the stored network on test rows, and of networks like it by cross-validation over all rows.
 
@@ -40,6 +47,8 @@ def report(
         card: its model.json; its seed is that of the folds too.
         repeats: how often all rows are dealt out into folds anew.
         folds: how many; a class with fewer glitches is in fewer.
+        epochs: of the folds' networks, where not as many as the stored one's.
+        why: a sentence that says why there are so many of these.
 
     Raises:
         ValueError: there are no test rows or no training rows, or the two tables' glitches are not the same.
@@ -58,7 +67,9 @@ def report(
         MAJORITY: majority(rows.labels[training], len(truth)),
     }
     on_test = {name: figures(truth, found) for name, found in answers.items()}
-    crossed = cross_validated(rows, coarse, cnn.from_parameters(card["parameters"]), repeats, folds)
+    settings = cnn.from_parameters(card["parameters"])
+    settings = replace(settings, epochs=epochs or settings.epochs)
+    crossed = cross_validated(rows, coarse, settings, repeats, folds)
     by_model = over_repeats(crossed)
     left_out = sorted(set(rows.labels) - set(crossed["label"]))
     lead = over_repeats(crossed, minus=LINEAR)[MODEL]
@@ -66,12 +77,13 @@ def report(
     return Report(
         title="Glitches by class",
         summary=(
-            f"{repeats} times repeated {folds}-fold cross-validation over {len(rows)} glitches of "
-            f"{len(set(rows.labels))} classes, means with the 5th and 95th percentile over repeats: accuracy "
-            f"{_told(by_model[MODEL], 'accuracy')}, balanced {_told(by_model[MODEL], 'balanced_accuracy')}; "
-            f"multinomial logistic regression on coarser views {_told(by_model[LINEAR], 'accuracy')}, balanced "
-            f"{_told(by_model[LINEAR], 'balanced_accuracy')}; the network's lead "
-            f"{_told(lead, 'accuracy')}, balanced {_told(lead, 'balanced_accuracy')}. {_of_one(left_out)}{stopped}"
+            f"{folds}-fold cross-validation, {told_repeats(repeats)}, over {len(rows)} glitches of "
+            f"{len(set(rows.labels))} classes, at most {settings.epochs} epochs each; means, and the 5th and 95th "
+            f"percentile over repeats where there are some: accuracy "
+            f"{told(by_model[MODEL], 'accuracy')}, balanced {told(by_model[MODEL], 'balanced_accuracy')}; "
+            f"multinomial logistic regression on coarser views {told(by_model[LINEAR], 'accuracy')}, balanced "
+            f"{told(by_model[LINEAR], 'balanced_accuracy')}; the network's lead "
+            f"{told(lead, 'accuracy')}, balanced {told(lead, 'balanced_accuracy')}. {_of_one(left_out)}{stopped} {why}"
         ),
         numbers={
             f"{metric.replace('_', ' ')}{by}, {split}": found[name][metric]
@@ -80,7 +92,7 @@ def report(
             for metric in METRICS[:2]
         },
         tables={
-            f"Cross-validation, {repeats} repeats of {folds} folds: means, and 5th and 95th percentile over repeats": (
+            f"Cross-validated {told_repeats(repeats)}, {folds} folds: means, 5th and 95th percentile": (
                 _table(by_model)
             ),
             "The network less the linear model, repeat by repeat": _table({f"{MODEL} - {LINEAR}": lead}),
@@ -172,7 +184,7 @@ def cross_validated(
         if not scored.any():
             continue
         nothing = rows.where(np.zeros(0, int))
-        fitted = cnn.fit(rows.where(seen), nothing, replace(settings, seed=settings.seed + number), verbose=0)
+        fitted = cnn.fit(rows.where(seen), nothing, replace(settings, seed=settings.seed + number))
         found.append(
             pd.DataFrame(
                 {
@@ -220,10 +232,6 @@ def by_class(truth: NDArray[np.str_], ours: NDArray[np.str_], linears: NDArray[n
 
 def _table(found: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     return pd.DataFrame([{"model": model, **measured} for model, measured in found.items()])
-
-
-def _told(row: Mapping[str, float], metric: str) -> str:
-    return f"{row[metric]:.3f} ({row[f'{metric}_p5']:.3f} to {row[f'{metric}_p95']:.3f})"
 
 
 def _of_one(labels: Sequence[str]) -> str:

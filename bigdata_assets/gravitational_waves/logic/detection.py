@@ -1,6 +1,7 @@
 """How well a detector's scores tell signals from the rest: thresholds, recall at a false-positive rate, folds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,6 +46,17 @@ def repeated_folds(is_signal: ArrayLike, n_folds: int, repeats: int, seed: int) 
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean, and the 5th and 95th percentile over repeats."""
-    low, high = np.percentile(values, (5, 95))
+    """Mean, and the 5th and 95th percentile over repeats, NaN where there is one."""
+    low, high = np.percentile(values, (5, 95)) if len(values) > 1 else (np.nan, np.nan)
     return float(np.mean(values)), float(low), float(high)
+
+
+def told(figures: Mapping[Any, Any], metric: str) -> str:
+    """A metric's mean, with its percentiles where there are any."""
+    mean, low, high = (figures[f"{metric}{end}"] for end in ("", "_p5", "_p95"))
+    return f"{mean:.3f}" if np.isnan(low) else f"{mean:.3f} ({low:.3f} to {high:.3f})"
+
+
+def told_repeats(repeats: int) -> str:
+    """How often it was done."""
+    return "once" if repeats == 1 else f"{repeats} times"

@@ -16,6 +16,7 @@ from bigdata_assets.malicious_urls.logic.features import HandMadeFeatures, Hashe
 
 FAMILIES = ("forest", "ngram_linear", "lightgbm", "ensemble")
 SCORED_AT_ONCE = 8_192
+ROWS_OF_ONE_THREAD = 20_000
 
 TRUSTED_TYPES = (
     "bigdata_assets.malicious_urls.logic.classifier.BoostedTrees",
@@ -77,7 +78,8 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):
             "seed": self.seed,
             "deterministic": True,
             "force_row_wise": True,
-            "num_threads": self.n_jobs,
+            # Of few rows threads spend their time waiting for each other; the trees are the same.
+            "num_threads": self.n_jobs if len(X) > ROWS_OF_ONE_THREAD else 1,
             "verbosity": -1,
         }
         booster = lightgbm.train(parameters, lightgbm.Dataset(X, codes), self.n_estimators)
@@ -247,13 +249,14 @@ class StackedUrlClassifier(ClassifierMixin, BaseEstimator):
         yield self.words_.transform(urls)
 
 
-def build(family: str, *, strip_scheme: bool = True, seed: int = 0, n_jobs: int = 2) -> Any:
+def build(family: str, *, strip_scheme: bool = True, n_folds: int = 5, seed: int = 0, n_jobs: int = 2) -> Any:
     """An unfitted classifier: fit(urls, labels), predict_proba(urls) -> (n, classes), classes sorted by name.
 
     Args:
         family: `forest` (random forest of hand-made features), `ngram_linear` (logistic regression on hashed byte
             n-grams), `lightgbm` (boosted trees of hand-made features) or `ensemble` (both, stacked).
         strip_scheme: see `domains.normalise`.
+        n_folds: the ensemble's.
         seed: of everything random.
         n_jobs: threads while fitting.
 
@@ -261,7 +264,7 @@ def build(family: str, *, strip_scheme: bool = True, seed: int = 0, n_jobs: int 
         ValueError: there is no such family.
     """
     if family == "ensemble":
-        return StackedUrlClassifier(strip_scheme, seed=seed, n_jobs=n_jobs)
+        return StackedUrlClassifier(strip_scheme, n_folds, seed=seed, n_jobs=n_jobs)
     if family == "ngram_linear":
         return make_pipeline(HashedNgrams(strip_scheme=strip_scheme), HashedLinear(seed=seed, n_jobs=n_jobs))
     if family == "lightgbm":

@@ -49,7 +49,7 @@ def pictures(n, seed=0):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return cnn.fit(lines(dict.fromkeys(LINE_ROWS, 12)), lines({}), replace(TINY, epochs=12), verbose=0)
+    return cnn.fit(lines(dict.fromkeys(LINE_ROWS, 12)), lines({}), replace(TINY, epochs=12))
 
 
 def test_what_is_separable_is_learnt(fitted):
@@ -60,10 +60,17 @@ def test_what_is_separable_is_learnt(fitted):
     assert np.mean(cnn_report.called(found) == unseen.labels) > 0.9
 
 
+def test_nothing_is_printed_of_a_fit(capfd):
+    rows = lines(dict.fromkeys(LINE_ROWS, 5))
+    found = cnn.fit(rows, rows, replace(TINY, epochs=2))
+    assert len(found.history["val_loss"]) == 2
+    assert capfd.readouterr().out == ""
+
+
 def test_a_seed_makes_the_same_network():
     rows = lines(dict.fromkeys(LINE_ROWS, 5))
     first, again = (
-        cnn.probabilities(cnn.fit(rows, rows.where(NOTHING), replace(TINY, epochs=2), verbose=0).model, rows.views)
+        cnn.probabilities(cnn.fit(rows, rows.where(NOTHING), replace(TINY, epochs=2)).model, rows.views)
         for _ in range(2)
     )
     np.testing.assert_array_equal(first, again)
@@ -147,7 +154,7 @@ def test_a_fit_stops_on_validation_rows_and_never_sees_test_rows():
     rows, stopping, told = to_stop_on(training, validation, 0)
     assert (rows, stopping, told) == (training, validation, "6 validation rows")
     hopeless = replace(validation, labels=np.roll(validation.labels, 2))
-    found = cnn.fit(training, hopeless, replace(TINY, epochs=20, patience=2), verbose=0)
+    found = cnn.fit(training, hopeless, replace(TINY, epochs=20, patience=2))
     losses = found.history["val_loss"]
     assert len(losses) < 20, "no epoch gets better on rows that contradict what is learnt"
     kept = cnn.probabilities(found.model, hopeless.views)
@@ -242,7 +249,10 @@ def test_the_report_has_the_baselines_on_the_same_rows(fitted, monkeypatch):
         "history": fitted.history,
         "inputs": {"gravitational_waves/glitch_views": 1},
     }
-    page = cnn_report.report(table, features, fitted.model, card, repeats=2, folds=2)
+    page = cnn_report.report(table, features, fitted.model, card, 2, 2, epochs=3, why="So few.")
+    assert "2-fold cross-validation, 2 times, over 24 glitches" in page.summary
+    assert "at most 3 epochs each" in page.summary
+    assert page.summary.endswith("So few.")
     assert {(e.model, e.split, e.baseline) for e in page.evaluations} == {
         (model, split, baseline)
         for split in ("cross-validation", "publisher's test")

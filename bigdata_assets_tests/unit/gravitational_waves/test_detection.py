@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigdata_assets.gravitational_waves.logic.detection import recall_at, repeated_folds, roc_auc, threshold
+from bigdata_assets.gravitational_waves.logic.detection import (
+    interval,
+    recall_at,
+    repeated_folds,
+    roc_auc,
+    threshold,
+    told,
+)
 
 
 @given(
@@ -39,3 +46,12 @@ def test_each_repeat_deals_all_rows_into_folds_alike_in_signals():
     assert [np.bincount(fold[is_signal]).tolist() for fold in (first, second)] == [[2, 2, 2]] * 2
     assert [np.bincount(fold).tolist() for fold in (first, second)] == [[30, 30, 30]] * 2
     assert (first != second).any()
+
+
+def test_one_repeat_has_no_percentiles():
+    assert interval([0.5, 0.7]) == pytest.approx((0.6, 0.51, 0.69))
+    mean, low, high = interval([0.5])
+    assert mean == 0.5
+    assert np.isnan([low, high]).all()
+    assert told({"auc": 0.6, "auc_p5": 0.51, "auc_p95": 0.69}, "auc") == "0.600 (0.510 to 0.690)"
+    assert told({"auc": 0.5, "auc_p5": low, "auc_p95": high}, "auc") == "0.500"

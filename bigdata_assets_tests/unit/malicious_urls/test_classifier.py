@@ -8,7 +8,7 @@ import skops.io
 from sklearn.linear_model import LogisticRegression
 
 from bigdata_assets.io_managers.sklearn_model import CARD, FILE, ModelFileError, StoredModel
-from bigdata_assets.malicious_urls.logic import training
+from bigdata_assets.malicious_urls.logic import classifier, training
 from bigdata_assets.malicious_urls.logic.classifier import (
     FAMILIES,
     TRUSTED_TYPES,
@@ -166,4 +166,32 @@ def test_the_report_has_both_splits_both_scheme_settings_and_both_baselines():
         (split, baseline) for split in ("domain", "random") for baseline in ("majority", "scheme rule")
     }
     assert len(report.figures) == 4
-    assert "too few benign rows to tell" in set(table["TPR at FPR 0.01%"])
+    assert table["TPR at FPR 0.01%"].isna().all()
+    page = report.to_html({})
+    assert "<th>TPR at FPR 0.01%</th>" not in page
+    assert page.count("TPR at FPR 0.01%: too few benign rows to tell.") == 1
+    assert "nan" not in report.summary
+    assert "over 2 domain-grouped splits" in report.summary
+
+
+def test_one_split_has_no_interval_and_says_why_it_is_one():
+    urls, labels = _urls(400)
+    frame = pd.DataFrame({"url": urls, "type": labels, "registered_domain": [url.split("/")[0][-14:] for url in urls]})
+    report = training.report(frame, "lightgbm", strip_scheme=True, seed=0, repeats=1, why="The inputs are generated.")
+    assert "over 1 domain-grouped split;" in report.summary
+    assert "The inputs are generated." in report.summary
+    assert "nan" not in report.to_html({})
+    assert "±" not in report.to_html({})
+
+
+def test_threads_do_not_change_the_trees():
+    rows = np.random.default_rng(0).normal(size=(600, 20))
+    codes = (rows[:, 0] > 0).astype(int) + (rows[:, 1] > 0)
+
+    def trees(n_jobs):
+        return BoostedTrees(n_estimators=5, n_jobs=n_jobs).fit(rows, codes).model_text_.split("parameters:")[0]
+
+    one = trees(2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "ROWS_OF_ONE_THREAD", 0)
+        assert trees(2) == one
