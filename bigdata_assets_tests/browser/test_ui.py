@@ -148,6 +148,23 @@ def page() -> Iterator[Page]:
         browser.close()
 
 
+def pictures_fit(page: Page, reports_url: str) -> None:
+    """No picture of a report is cut, in a window as wide as that of a small laptop."""
+    size = page.viewport_size
+    page.set_viewport_size({"width": 1440, "height": 900})
+    pictures = page.locator(f"img[src^='{reports_url}']")
+    wait_for(lambda: pictures.first.evaluate("image => image.complete && image.naturalWidth > 300"), 30, "a picture")
+    hidden = """images => images.map(image => {
+        let right = window.innerWidth
+        for (let box = image.parentElement; box; box = box.parentElement)
+            if (getComputedStyle(box).overflowX != 'visible') right = Math.min(right, box.getBoundingClientRect().right)
+        return image.getBoundingClientRect().right - right
+    })"""
+    wait_for(lambda: max(pictures.evaluate_all(hidden)) <= 0, 10, "no picture is cut")
+    if size:
+        page.set_viewport_size(size)
+
+
 def test_a_new_user_sees_it_work(ui: Ui, page: Page, trained_folder: Path, webhook: Webhook) -> None:
     # The first materialisation made everything.
     nodes = ui.graphql("{ assetNodes { assetKey { path } assetMaterializations(limit: 1) { runId } } }")["assetNodes"]
@@ -164,6 +181,7 @@ def test_a_new_user_sees_it_work(ui: Ui, page: Page, trained_folder: Path, webho
     picture = page.locator(f"img[src^='{ui.settings.reports_url}']").first
     picture.wait_for(timeout=60_000)
     wait_for(lambda: picture.evaluate("image => image.naturalWidth") > 300, 30, "the picture is loaded")
+    pictures_fit(page, ui.settings.reports_url)
     page.screenshot(path=trained_folder / "report.png")
 
     # The catalogue has the declared columns and the row counts.
@@ -269,6 +287,7 @@ def test_a_new_user_sees_it_work(ui: Ui, page: Page, trained_folder: Path, webho
     wait_for(lambda: batches_in_report() == len(batches), 240, "the report has all batches")
     page.goto(f"{ui.url}/assets/crimes/stream_report")
     page.locator(f"img[src^='{ui.settings.reports_url}']").first.wait_for(timeout=60_000)
+    pictures_fit(page, ui.settings.reports_url)
     page.screenshot(path=trained_folder / "stream.png")
 
     # A code server that is killed comes back, and the UI with it.
