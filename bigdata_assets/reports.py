@@ -22,6 +22,9 @@ th:first-child,td:first-child{text-align:left} th{background:#f3f4f7}
 figure{margin:1.5rem 0} img{max-width:100%} figcaption{color:#5a6070} .note{color:#5a6070}
 """
 
+FIGURE_IN = 5.6
+"""Width of a figure in inches: its letters can then be read in the UI, which has little room for a picture."""
+PAGE_DPI = 130
 MISSING = "-"
 SMALL = 1e-4
 GPS_S = 1e8
@@ -67,9 +70,9 @@ class Report:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     untold: str = "too few rows or repeats to tell"
 
-    def pngs(self) -> dict[str, bytes]:
-        """Each figure as a PNG, by caption."""
-        return {caption: _png(figure) for caption, figure in self.figures.items()}
+    def pngs(self, dpi: float = PAGE_DPI, most_px: int | None = None) -> dict[str, bytes]:
+        """Each figure as a PNG, by caption, with fewer dots an inch where it would be wider than `most_px`."""
+        return {caption: _png(figure, dpi, most_px) for caption, figure in self.figures.items()}
 
     def to_html(self, pngs: Mapping[str, bytes]) -> str:
         """A self-contained page: styles and pictures are inside it, there is no script, and all text is escaped."""
@@ -103,11 +106,14 @@ class Report:
         }
 
 
-def _png(figure: "Figure") -> bytes:
+def _png(figure: "Figure", dpi: float, most_px: int | None) -> bytes:
     # The object interface, without pyplot: no display is asked for and nothing stays in a global list of figures.
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight")
-    return buffer.getvalue()
+    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
+    width = int.from_bytes(buffer.getvalue()[16:20])  # where a PNG has it
+    if most_px is None or width <= most_px:
+        return buffer.getvalue()
+    return _png(figure, dpi * most_px / width - 0.1, most_px)
 
 
 def shown(value: Any) -> str:

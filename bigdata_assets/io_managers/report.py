@@ -19,6 +19,8 @@ from bigdata_assets.reports import Report
 NUMBERS = "report.json"
 PAGE = "index.html"
 SHOWN_FIGURES = 4
+UI_DPI, UI_WIDTH = 90, 420
+"""Of pictures in the UI: in a window 1,440 pixels wide the asset page cuts wider ones, and takes no width from us."""
 INLINE_CHARACTERS = 1_000
 """The UI shows shorter markdown at once, and longer one only behind a click on "Show Markdown"."""
 INLINE_BYTES = 100_000
@@ -33,7 +35,7 @@ class ReportIOManager(dg.ConfigurableIOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: Report) -> None:
         parts = [*context.asset_key.path, _folder_name(context)]
-        pngs = obj.pngs()
+        pngs = obj.pngs(UI_DPI, UI_WIDTH)
         files = {f"{position}.png": png for position, png in enumerate(pngs.values(), start=1)}
         numbers = obj.to_json() | {
             "asset": context.asset_key.to_user_string(),
@@ -41,7 +43,7 @@ class ReportIOManager(dg.ConfigurableIOManager):
             "code_version": context.asset_spec.code_version,
             "evaluated_at": datetime.now(UTC).isoformat(),
         }
-        files |= {PAGE: obj.to_html(pngs).encode(), NUMBERS: json.dumps(numbers, indent=2).encode()}
+        files |= {PAGE: obj.to_html(obj.pngs()).encode(), NUMBERS: json.dumps(numbers, indent=2).encode()}
         folder = UPath(self.storage).joinpath("reports", *parts)
         write_folder(folder, files, marker=NUMBERS)
         base = "/".join([self.url, *(quote(part, safe="") for part in parts)])

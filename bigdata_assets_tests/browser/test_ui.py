@@ -235,6 +235,19 @@ def page() -> Iterator[Page]:
         browser.close()
 
 
+def pictures_fit(page: Page, reports_url: str) -> None:
+    """No picture of a report is cut, in a window as wide as that of a small laptop."""
+    pictures = page.locator(f"img[src^='{reports_url}']")
+    wait_for(lambda: pictures.first.evaluate("image => image.complete && image.naturalWidth > 300"), 30, "a picture")
+    hidden = """images => images.map(image => {
+        let right = window.innerWidth
+        for (let box = image.parentElement; box; box = box.parentElement)
+            if (getComputedStyle(box).overflowX != 'visible') right = Math.min(right, box.getBoundingClientRect().right)
+        return image.getBoundingClientRect().right - right
+    })"""
+    wait_for(lambda: max(pictures.evaluate_all(hidden)) <= 0, 10, "no picture is cut")
+
+
 def test_ctrl_c_in_the_first_materialisation_leaves_nothing_behind(stack: Stack, ui: Ui) -> None:
     assert "everything is materialised" not in stack.printed()
     stack.wait_for(lambda: ui.run_statuses().get("STARTED"), 300, "a run that one sees in the UI")
@@ -267,6 +280,7 @@ def test_a_new_user_sees_it_work(stack: Stack, ui: Ui, page: Page, trained_folde
     picture = page.locator(f"img[src^='{ui.settings.reports_url}']").first
     picture.wait_for(timeout=60_000)
     wait_for(lambda: picture.evaluate("image => image.naturalWidth") > 300, 30, "the picture is loaded")
+    pictures_fit(page, ui.settings.reports_url)
     page.screenshot(path=trained_folder / "report.png")
 
     # The catalogue has the declared columns and the row counts.
@@ -332,6 +346,7 @@ def test_a_new_user_sees_it_work(stack: Stack, ui: Ui, page: Page, trained_folde
     wait_for(lambda: ui.batches_in_report() == len(batches), 300, "the report has all batches")
     page.goto(f"{ui.url}/assets/crimes/stream_report")
     page.locator(f"img[src^='{ui.settings.reports_url}']").first.wait_for(timeout=60_000)
+    pictures_fit(page, ui.settings.reports_url)
     page.screenshot(path=trained_folder / "stream.png")
 
     # A code server that is killed comes back, and the UI with it.

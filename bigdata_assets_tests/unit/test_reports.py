@@ -38,6 +38,22 @@ def test_a_figure_is_a_png():
     assert png.startswith(b"\x89PNG")
 
 
+def test_a_figure_fits_the_width_it_is_given_with_what_lies_outside_its_axes():
+    figure = Figure(figsize=(9, 3))
+    axes = figure.subplots()
+    axes.plot([0, 1], label="a legend beside the axes")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    report = Report("t", "s", figures={"wide": figure})
+
+    def width(**options):
+        (png,) = report.pngs(**options).values()
+        return int.from_bytes(png[16:20])
+
+    assert 410 <= width(dpi=90, most_px=420) <= 420
+    assert width(dpi=90) > 9 * 90
+    assert width(dpi=20, most_px=420) < 300, "what fits is not made larger"
+
+
 def test_the_ledger_has_a_row_per_evaluation_with_its_baseline_and_versions():
     stored = _report().to_json() | {
         "asset": "toy/report",

@@ -8,7 +8,7 @@ import pandas as pd
 from bigdata_assets.crimes.logic.exports import TIME_ZONE
 from bigdata_assets.crimes.logic.metrics import cumulative
 from bigdata_assets.crimes.logic.online import BASELINES, LOOK_UP, MAJORITY, SGD
-from bigdata_assets.reports import Evaluation, Report
+from bigdata_assets.reports import FIGURE_IN, Evaluation, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,7 +149,7 @@ def _axes(ylabel: str) -> tuple["Figure", "Axes"]:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(9, 4))
+    figure = Figure(figsize=(FIGURE_IN, 3.6))
     axes = figure.add_subplot()
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("batch")

@@ -8,7 +8,7 @@ import pandas as pd
 
 from bigdata_assets.gravitational_waves.logic import detection, rbf, svc
 from bigdata_assets.gravitational_waves.logic.svc import MAX_FPR, SIGNAL
-from bigdata_assets.reports import Evaluation, Report
+from bigdata_assets.reports import FIGURE_IN, Evaluation, Report
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 BASELINE = "brightness"
 """Of the whole picture: a model that knows nothing of shapes."""
 CLASSIC = "classic_svc"
+CONFUSIONS_A_ROW = 3
 
 
 def predictions(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -214,8 +215,12 @@ def _confusion(test: pd.DataFrame) -> Any:
     from matplotlib.figure import Figure
 
     models = sorted(set(test["model"]))
-    figure = Figure(figsize=(2.6 * len(models), 2.8), layout="constrained")
-    for axes, model in zip(figure.subplots(1, len(models), squeeze=False)[0], models, strict=True):
+    rows_of_axes = -(-len(models) // CONFUSIONS_A_ROW)
+    figure = Figure(figsize=(FIGURE_IN, 2.2 * rows_of_axes), layout="constrained")
+    places = figure.subplots(rows_of_axes, CONFUSIONS_A_ROW, squeeze=False).flat
+    for axes in places[len(models) :]:
+        axes.set_axis_off()
+    for axes, model in zip(places, models, strict=False):
         rows = test[test["model"] == model]
         counts = pd.crosstab(rows["label"] == SIGNAL, rows["is_chirp"])
         counts = counts.reindex(index=[False, True], columns=[False, True], fill_value=0)

@@ -13,7 +13,7 @@ from bigdata_assets.gravitational_waves.logic import cnn, rbf
 from bigdata_assets.gravitational_waves.logic.cnn import CnnSettings, Glitches
 from bigdata_assets.gravitational_waves.logic.detection import interval, told, told_repeats
 from bigdata_assets.gravitational_waves.logic.training_set import CLASSES
-from bigdata_assets.reports import Evaluation, Report
+from bigdata_assets.reports import FIGURE_IN, Evaluation, Report
 
 if TYPE_CHECKING:
     import keras
@@ -256,7 +256,7 @@ def _evaluations(splits: Mapping[str, Mapping[str, Mapping[str, float]]]) -> lis
 def _curves(history: Mapping[str, Sequence[float]]) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.5, 3), layout="constrained")
+    figure = Figure(figsize=(FIGURE_IN, 2.6), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for key, label in ((name, "fitted on, moved in time"), (f"val_{name}", "stopped on")):
             if key in history:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from bigdata_assets.gravitational_waves.logic.qscans import BACKGROUND
 from bigdata_assets.gravitational_waves.logic.training_set import CLASSES, HEIGHT, SAMPLE_TYPES, VIEWS_S, WIDTH
-from bigdata_assets.reports import Report
+from bigdata_assets.reports import FIGURE_IN, Report
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -54,7 +54,7 @@ def report(counts: pd.DataFrame, images: pd.DataFrame) -> Report:
 def _figure(labels: list[str], images: pd.DataFrame) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 1.5 * len(labels)), layout="constrained")
+    figure = Figure(figsize=(FIGURE_IN, 1.1 * len(labels)), layout="constrained")
     axes = figure.subplots(len(labels), len(VIEWS_S), squeeze=False)
     for row, label in zip(axes, labels, strict=True):
         of_label = images[images["label"] == label].set_index("view_s")["pixels"]

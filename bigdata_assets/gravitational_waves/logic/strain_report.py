@@ -14,7 +14,7 @@ from bigdata_assets.gravitational_waves.logic.events import Event
 from bigdata_assets.gravitational_waves.logic.signals import binary
 from bigdata_assets.gravitational_waves.logic.strain import Strain, StrainError
 from bigdata_assets.gravitational_waves.logic.training_set import VIEWS_S
-from bigdata_assets.reports import Report
+from bigdata_assets.reports import FIGURE_IN, Report
 
 ASD_SEGMENT_S = 4.0
 NEAR_S = 0.15
@@ -158,14 +158,14 @@ def _quality_table(strain: Strain) -> pd.DataFrame:
     )
 
 
-def _figure(width: float, height: float) -> Any:
+def _figure(height: float) -> Any:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(FIGURE_IN, height), layout="constrained")
 
 
 def _quality(strain: Strain, event: Event) -> Any:
-    figure = _figure(8, 4.5)
+    figure = _figure(4.5)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.2))
     time_s = np.arange(len(strain.values)) / strain.rate_hz
     upper.plot(time_s, strain.values, linewidth=0.5)
@@ -181,7 +181,7 @@ def _quality(strain: Strain, event: Event) -> Any:
 
 
 def _views(strain: Strain, event: Event) -> Any:
-    figure = _figure(9, 2.6)
+    figure = _figure(2.6)
     time_s = event.gps_s - strain.gps_start_s
     begin, end = strain.stretch_around(time_s)
     images = qscans.qscan(strain.between(begin, end), strain.rate_hz, time_s - begin)
@@ -197,7 +197,7 @@ def _views(strain: Strain, event: Event) -> Any:
 
 
 def _snr(found: matched_filter.Found, start: float, event: Event) -> Any:
-    figure = _figure(8, 3.6)
+    figure = _figure(3.6)
     upper, lower = figure.subplots(2, 1, sharex=True)
     time_s = start + found.time_s - event.gps_s
     upper.plot(time_s, found.snr, linewidth=0.7)
@@ -208,7 +208,7 @@ def _snr(found: matched_filter.Found, start: float, event: Event) -> Any:
 
 
 def _white(found: matched_filter.Found, start: float) -> Any:
-    figure = _figure(8, 3)
+    figure = _figure(3)
     axes = figure.subplots()
     at_s = found.time_s[found.peak]
     near = np.abs(found.white_time_s - at_s) < NEAR_S
@@ -220,7 +220,7 @@ def _white(found: matched_filter.Found, start: float) -> Any:
 
 
 def _histogram(slides: time_slides.Slides) -> Any:
-    figure = _figure(6, 3)
+    figure = _figure(3)
     axes = figure.subplots()
     axes.hist(slides.slides, bins=40, color="0.6", label="shifted")
     axes.axvline(slides.loudest, color="C3", label="not shifted")
@@ -234,7 +234,7 @@ def _spectrum(strain: Strain, event: Event) -> Any:
 
     begin, end = strain.stretch_around(event.gps_s - strain.gps_start_s)
     series = TimeSeries(strain.between(begin, end), sample_rate=strain.rate_hz)
-    figure = _figure(8, 3.6)
+    figure = _figure(3.6)
     axes = figure.subplots()
     for method in ("welch", "median"):
         density = series.asd(ASD_SEGMENT_S, ASD_SEGMENT_S / 2, method=method)
@@ -247,7 +247,7 @@ def _spectrum(strain: Strain, event: Event) -> Any:
 def _waveform(masses: tuple[float, float], spins: tuple[float, float]) -> Any:
     n_samples = 4_096
     plus = binary(masses, spins, n_samples, n_samples, 0.95)
-    figure = _figure(8, 2.6)
+    figure = _figure(2.6)
     axes = figure.subplots()
     axes.plot(np.arange(n_samples) / n_samples - 0.95, plus, linewidth=0.8)
     axes.set(xlabel="seconds from the merger", ylabel="h₊ at 1 Mpc")
