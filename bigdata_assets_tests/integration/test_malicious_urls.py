@@ -1,6 +1,7 @@
 """The URL branch on real Spark: what is stored after runs, re-runs, backfills, kills and bad files."""
 
 import gzip
+import time
 from pathlib import Path
 
 import dagster as dg
@@ -9,11 +10,14 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 
 from bigdata_assets.malicious_urls.logic.classifier import TRUSTED_TYPES
 from bigdata_assets.malicious_urls.tables import CLASSES
 from bigdata_assets_tests.conftest import Engines, alive, kill_9, wait_for
+from bigdata_assets_tests.drills import Drill
 from bigdata_assets_tests.integration.conftest import BATCH_ASSETS, REAL_DATA, Project
+from bigdata_assets_tests.integration.workers import Workers
 
 pytestmark = pytest.mark.integration
 
@@ -147,6 +151,36 @@ def test_a_kill_in_mid_batch_leaves_an_exact_table_after_a_rerun(
         positions = project.table(name)["position"]
         assert len(positions) == n_urls
         assert positions.is_unique
+
+
+@pytest.mark.drill
+def test_a_large_file_is_scored_in_bounded_memory(project: Project, engines: Engines, drill: Drill) -> None:
+    n_bytes = drill.pick("MB", short=5, full=1_000) * 10**6
+    lengths = [4]
+    with (project.landing / "large.csv").open("w") as file:
+        file.write("url\n")
+        while file.tell() < n_bytes:
+            numbers = range(len(lengths), len(lengths) + 10_000)
+            hosts = ((n, f"host{n % 9_973}.example.org") for n in numbers)
+            lines = [f"https://{host}/{n}/{'a-long-path/' * 6}index.html?q={n}\n" for n, host in hosts]
+            file.writelines(lines)
+            lengths += map(len, lines)
+    positions = np.cumsum(lengths[:-1])  # each line's first byte
+    started = time.monotonic()
+    with Workers(engines) as workers:
+        result = project.run(BATCH_ASSETS, "large.csv")
+    seconds = time.monotonic() - started
+    assert project.table("quarantined_batch_urls").empty
+    assert result.success
+    for name in ("url_batches", "predictions"):
+        stored = DeltaTable(f"{project.settings.storage}/malicious_urls/{name}").to_pyarrow_table(["position"])
+        np.testing.assert_array_equal(np.sort(stored["position"]), positions)
+    assert 0 < workers.peak_bytes < 1.5e9
+    drill.figures |= {
+        "URLs": len(positions),
+        "URLs a second, read, stored and scored": round(len(positions) / seconds),
+        "peak of a Python worker, MB": round(workers.peak_bytes / 1e6),
+    }
 
 
 def test_bad_files_are_quarantined_and_the_good_one_beside_them_is_scored(project: Project) -> None:

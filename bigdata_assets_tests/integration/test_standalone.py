@@ -9,6 +9,7 @@ import pytest
 from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.services.supervisor import free_port
 from bigdata_assets_tests.conftest import Engines, alive
+from bigdata_assets_tests.drills import Drill
 from bigdata_assets_tests.integration.test_crimes import Crimes, checks
 
 pytestmark = pytest.mark.integration
@@ -34,8 +35,9 @@ def cluster(engines: Engines, tmp_path: Path) -> Iterator[Engines]:
     assert not alive(processes)
 
 
+@pytest.mark.drill
 def test_history_scores_and_models_on_a_cluster(
-    cluster: Engines, engines: Engines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Engines, engines: Engines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drill: Drill
 ) -> None:
     assert set(cluster.state["processes"]) == {"spark-master", "spark-worker-1", "spark-worker-2", "spark-connect"}
     monkeypatch.setenv("SPARK_CONNECT_AUTHENTICATE_TOKEN", cluster.settings.token() or "")
@@ -50,7 +52,11 @@ def test_history_scores_and_models_on_a_cluster(
     historic = [dg.AssetKey(["crimes", name]) for name in ("historic_reports", "quarantined_historic_reports")]
     crimes.execute(historic, ("2015-12",))
     crimes.produce(200)
-    config = {"ops": {"test_then_train": {"config": {"window_rows": 1_000}}}}
+    own_config = {
+        "window_rows": drill.pick("reports fitted on", short=300, full=3_000),
+        "window_trees": drill.pick("trees", short=2, full=20),
+    }
+    config = {"ops": {"test_then_train": {"config": own_config}}}
     result = crimes.batches(*crimes.plan(), config=config)
     assert set(checks(result).values()) == {True}
     scores = crimes.table("arrest_scores", branch="crimes")
