@@ -151,7 +151,7 @@ def _axes(ylabel: str) -> tuple["Figure", "Axes"]:
 
     figure = Figure(figsize=(FIGURE_IN, 3.6))
     axes = figure.add_subplot()
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("batch")
     axes.set_ylabel(ylabel)
     axes.grid(alpha=0.3)
