@@ -33,6 +33,8 @@ from bigdata_assets.io_managers.staging import StagedFiles, Staging
 from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.tables import Table, sql_name, sql_text
 
+ROW_COUNT, PARTITION_ROW_COUNT = "dagster/row_count", "dagster/partition_row_count"
+"""Of a table, and of a partition of one: Dagster's own names for the two."""
 PREVIEW_ROWS = 10
 MAX_ATTEMPTS = 8
 # Two writers of one partition, or two first writers of one table: Delta refuses one of them before anything of it is
@@ -85,7 +87,7 @@ class DeltaIOManager(dg.IOManager):
                 "path": self.location(table),
                 "delta_version": version,
                 "run_id_in_delta": context.run_id,
-                "dagster/row_count": rows,
+                ROW_COUNT if keys is None else PARTITION_ROW_COUNT: rows,
                 "bytes": n_bytes,
                 "preview": _preview(table, preview),
             }
@@ -284,7 +286,7 @@ class DeltaIOManager(dg.IOManager):
         nothing = table.arrow_schema.empty_table()
         for key in keys:
             context.step_context.add_asset_metadata(
-                {"dagster/row_count": counts[key], "preview": _preview(table, previews.get(key, nothing))},
+                {PARTITION_ROW_COUNT: counts[key], "preview": _preview(table, previews.get(key, nothing))},
                 asset_key=context.asset_key,
                 partition_key=key,
             )

@@ -488,7 +488,7 @@ class TestInDagster:
         result = self._run(spark_server, tmp_path / "s", instance, [rows, loose], "a", "dddd")
         for name in ("rows", "loose"):
             events = result.asset_materializations_for_node(f"toy__{name}")
-            counts = {event.partition: event.metadata["dagster/row_count"].value for event in events}
+            counts = {event.partition: event.metadata["dagster/partition_row_count"].value for event in events}
             assert counts == {"a": 1, "bb": 2, "c'c": 3, "dddd": 4}
             previews = {event.partition: len(event.metadata["preview"].records) for event in events}
             assert previews == counts

@@ -148,7 +148,7 @@ def files_of(stored: DeltaTable, label: str) -> set[str]:
 def test_all_classes_are_one_run_that_tells_rows_by_class(sampled: Project, empty_project: Project) -> None:
     result = all_classes(empty_project)
     counts = {
-        event.partition: event.metadata["dagster/row_count"].value
+        event.partition: event.metadata["dagster/partition_row_count"].value
         for event in result.asset_materializations_for_node("spectrograms")
         if event.asset_key.path[-1] == "spectrograms"
     }

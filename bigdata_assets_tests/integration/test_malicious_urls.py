@@ -67,7 +67,7 @@ def test_a_backfill_in_one_run_equals_four_runs_and_a_rerun_changes_nothing(proj
     land_four(project)
     result = project.run(BATCH_ASSETS, *NAMES)
     counts = {
-        event.partition: event.metadata["dagster/row_count"].value
+        event.partition: event.metadata["dagster/partition_row_count"].value
         for event in result.asset_materializations_for_node("malicious_urls__predictions")
     }
     assert counts == {name: 50 * (number + 1) for number, name in enumerate(NAMES)}
@@ -173,7 +173,7 @@ def test_a_large_file_is_scored_in_bounded_memory(project: Project, engines: Eng
     assert project.table("quarantined_batch_urls").empty
     assert result.success
     for name in ("url_batches", "predictions"):
-        stored = DeltaTable(f"{project.settings.storage}/malicious_urls/{name}").to_pyarrow_table(["position"])
+        stored = DeltaTable(f"{project.settings.storage}/malicious_urls/{name}").to_pyarrow_table(columns=["position"])
         np.testing.assert_array_equal(np.sort(stored["position"]), positions)
     assert 0 < workers.peak_bytes < 1.5e9
     drill.figures |= {

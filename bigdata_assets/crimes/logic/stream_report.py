@@ -165,7 +165,7 @@ def _lines(over_time: pd.DataFrame, column: str, ylabel: str) -> "Figure":
         if model in BASELINES:
             style = {"linestyle": "--", "color": "grey" if model == MAJORITY else "black"}
         axes.plot(rows["place"], rows[column], label=model, marker="." if len(rows) < 30 else None, **style)
-    axes.legend(fontsize="small", ncols=2)
+    axes.legend(fontsize="small", ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.15), frameon=False)
     return figure
 
 
