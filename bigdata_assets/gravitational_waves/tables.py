@@ -172,7 +172,7 @@ CHIRP_SVC_TUNING = Table(
         Column("max_iter", LongType(), "LinearSVC's maxIter."),
         Column("weighted", BooleanType(), "Whether each class weighs the same as a whole."),
         Column("standardization", BooleanType(), "LinearSVC's standardization."),
-        Column("folds", LongType(), "Folds of the cross-validation; 0 where too few chirps are there for any."),
+        Column("folds", LongType(), "Folds of the cross-validation; 0 where nothing was tried."),
         Column("roc_auc", DoubleType(), "Mean area under the ROC curve over folds.", nullable=True),
         Column("recall", DoubleType(), "Mean recall of chirps at 1 % false positives over folds.", nullable=True),
         Column("recall_at_0", DoubleType(), "Mean recall at margin 0.", nullable=True),

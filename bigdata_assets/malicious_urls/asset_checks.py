@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
+import pyarrow.compute as pc
 from pyspark.sql import functions as F
 
 from bigdata_assets.checks import run_keys, schema_checks, share_result
@@ -36,14 +37,15 @@ def urls_are_unique(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResu
 def share_quarantined(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
     """The share of the labelled file's rows that could not be used."""
     delta = context.resources.delta
-    kept = delta.read(LABELLED_URLS).agg(F.coalesce(F.sum("copies"), F.lit(0))).first()[0]
-    return share_result({LABELLED_URLS.name: (kept, delta.read(QUARANTINED_URLS).count())})
+    kept = pc.sum(delta.read_arrow(LABELLED_URLS, columns=["copies"])["copies"]).as_py() or 0
+    refused = delta.read_arrow(QUARANTINED_URLS, columns=["reason"]).num_rows
+    return share_result({LABELLED_URLS.name: (kept, refused)})
 
 
 @dg.asset_check(asset=LABELLED_URLS.key, required_resource_keys={"delta"})
 def class_shares(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
     """Every class is there, and none is nearly all."""
-    shares = _shares(context.resources.delta.read(LABELLED_URLS), "type")
+    shares = _class_shares(context.resources.delta)
     low, high = CLASS_SHARE_BOUNDS
     outside = [name for name in CLASSES if not low <= shares.get(name, 0) <= high]
     return dg.AssetCheckResult(
@@ -85,7 +87,7 @@ def every_url_is_scored(context: dg.AssetCheckExecutionContext) -> dg.AssetCheck
 def predicted_shares(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
     """Predicted class shares of each of the run's batches against the training prior; a warning, not an error."""
     delta = context.resources.delta
-    prior = _shares(delta.read(LABELLED_URLS), "type")
+    prior = _class_shares(delta)
     counts = delta.read(PREDICTIONS, run_keys(context)).groupBy("batch", "predicted_class").count().collect()
     by_batch: dict[str, dict[str, int]] = {}
     for batch, name, count in counts:
@@ -133,9 +135,10 @@ def total_variation(counts: dict[str, int], prior: dict[str, float]) -> float:
     return sum(abs(counts.get(name, 0) / total - prior.get(name, 0.0)) for name in {*counts, *prior}) / 2
 
 
-def _shares(frame: Any, column: str) -> dict[str, float]:
-    counts = dict(frame.groupBy(column).count().collect())
-    return {name: count / sum(counts.values()) for name, count in counts.items()}
+def _class_shares(delta: Any) -> dict[str, float]:
+    """Of the labelled URLs. One short column, without Spark: a query of a step's own takes seconds to begin."""
+    types = delta.read_arrow(LABELLED_URLS, columns=["type"])["type"]
+    return {row["values"].as_py(): row["counts"].as_py() / len(types) for row in pc.value_counts(types)}
 
 
 def _floats(prefix: str, values: dict[str, float]) -> dict[str, float]:

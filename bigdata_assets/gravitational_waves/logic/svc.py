@@ -187,13 +187,14 @@ def fold_figures(scored: pd.DataFrame) -> dict[str, float]:
 def tune(spark: "SparkSession", glitches: "DataFrame", grid: Sequence[SvcSettings], seed: int) -> pd.DataFrame:
     """One row per setting, as chirp_svc_tuning has them: figures by cross-validation on the rows given, best `chosen`.
 
-    With fewer than two chirps nothing can be tried: the one row is then the settings' defaults.
+    With fewer than two chirps nothing can be tried: the one row is then the settings' defaults. Of one setting alone
+    nothing need be tried.
     """
     measures = ("recall", "roc_auc", "recall_at_0")
     n_signals = glitches.where(f"label = '{SIGNAL}'").count()
-    if n_signals < 2:
-        nothing = dict.fromkeys(measures)
-        return pd.DataFrame([parameters(SvcSettings()) | nothing | {"trial": 0, "folds": 0, "chosen": True}])
+    if n_signals < 2 or len(grid) == 1:
+        nothing, only = dict.fromkeys(measures), SvcSettings() if n_signals < 2 else grid[0]
+        return pd.DataFrame([parameters(only) | nothing | {"trial": 0, "folds": 0, "chosen": True}])
     trials = []
     for settings in tqdm(grid, unit="trial", disable=None):
         figures = fold_figures(cross_validated(spark, vectors(glitches, settings), settings, 1, seed))
