@@ -142,7 +142,6 @@ def _html_table(caption: str, table: pd.DataFrame, untold: str) -> str:
     notes = [f"{', '.join(map(str, empty))}: {untold}."] if empty else []
     if told.isna().to_numpy().any():
         notes.append(f"{MISSING}: {untold}.")
-    with pd.option_context("display.max_colwidth", None):
-        body = told.map(shown).to_html(index=False, border=0, escape=True)
+    body = told.map(shown).to_html(index=False, border=0, escape=True)
     text = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
     return f"<h2>{html.escape(caption)}</h2>{body}{text}"

@@ -108,10 +108,6 @@ def test_tables_show_each_cell_as_what_it_is():
     assert "e+" not in page
 
 
-def test_a_long_cell_is_not_cut():
-    assert "x" * 90 in Report("t", "s", tables={"long": pd.DataFrame({"url": ["x" * 90]})}).to_html({})
-
-
 def test_a_column_that_tells_nothing_is_a_note():
     table = pd.DataFrame({"model": ["a", "b"], "at .1%": [None, None], "at 1%": [0.5, np.nan]})
     page = Report("t", "s", tables={"rates": table}, untold="too few <rows>").to_html({})
