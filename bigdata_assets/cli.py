@@ -13,6 +13,7 @@ from bigdata_assets.services import cli as services_cli
 from bigdata_assets.services.jars import JarsError
 from bigdata_assets.services.supervisor import ServiceError
 from bigdata_assets.settings import SettingsError
+from bigdata_assets.sources import SourceUnavailableError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -77,7 +78,7 @@ def table(name: str, limit: int, sql: str | None, version: int | None) -> None:
 
 @group.group()
 def produce() -> None:
-    """Send real records to Kafka as if they were just coming in."""
+    """Send records of the sources to Kafka as if they were just coming in."""
 
 
 @produce.command("crimes")
@@ -96,6 +97,12 @@ def produce_crimes(
     from bigdata_assets.runtime import sources
 
     settings = settings_module.load()
+    if "sources" not in settings.model_fields_set and not producer.is_own_broker(settings):
+        raise SettingsError(
+            f"Kafka at {settings.kafka_servers} is not the broker that this project started, and BIGDATA_SOURCES is "
+            "not set: it would get invented reports. Set BIGDATA_SOURCES to a folder with your files, or to `sample` "
+            "if you do want the sample's there."
+        )
     producer.run_command(
         settings,
         sources(settings).folder("crimes"),
@@ -205,7 +212,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         group(prog_name="bigdata-assets")
-    except (SettingsError, ServiceError, JarsError) as error:
+    except (SettingsError, ServiceError, JarsError, SourceUnavailableError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
 

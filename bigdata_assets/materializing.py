@@ -18,10 +18,11 @@ from tqdm import tqdm
 
 from bigdata_assets import definitions
 from bigdata_assets.alerts import reason
-from bigdata_assets.partition_ranges import contiguous, tags_for
+from bigdata_assets.partition_ranges import PID, contiguous, tags_for
 from bigdata_assets.settings import Settings
 
 ASSET_JOB = "__ASSET_JOB"
+INTERRUPTED = RunFailureReason.UNEXPECTED_TERMINATION
 
 Available: TypeAlias = Mapping[dg.PartitionsDefinition, Sequence[str]]
 """Partitions that the inputs call for, of each partitioning."""
@@ -140,6 +141,10 @@ def _ranges(
             first, _, last = name.partition("..") if name not in existing else (name, "", name)
             if first not in existing or last not in existing:
                 raise SelectionError(f"there is no partition {name!r}; there are {len(existing)}: {existing[:10]}")
+            if existing.index(first) > existing.index(last):
+                raise SelectionError(
+                    f"{name}: {first} comes after {last} in the order of the partitions: {existing[:10]}"
+                )
             wanted |= set(existing[existing.index(first) : existing.index(last) + 1])
     else:
         wanted = set(available[partitions])
@@ -158,7 +163,8 @@ def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first:
     """
     repository = ReconstructableRepository.for_module("bigdata_assets.definitions", "defs")
     job = repository.get_reconstructable_job(ASSET_JOB).get_subset(asset_selection=frozenset(keys))
-    tags = {} if first is None else tags_for(first, str(last))
+    tags = {PID: str(os.getpid())} | ({} if first is None else tags_for(first, str(last)))
+    n_steps = len(create_execution_plan(job, tags=tags, instance_ref=instance.get_ref()).step_keys_to_execute)
     run = instance.create_run_for_job(
         job.get_definition(),
         asset_selection=frozenset(keys),
@@ -168,8 +174,6 @@ def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first:
     )
     what = f" {first}" if first == last and first else f" {first}..{last}" if first else ""
     click.echo(f"run {run.run_id[:8]}{what}: {', '.join(sorted(key.to_user_string() for key in keys))}")
-    ok = True
-    n_steps = len(create_execution_plan(job, tags=tags, instance_ref=instance.get_ref()).step_keys_to_execute)
     began = {}
     with (
         _quiet(log) as terminal,
@@ -185,14 +189,14 @@ def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first:
             elif event.is_step_failure:
                 tqdm.write(f"FAILED {step.replace('__', '/')}: {reason(event)}", terminal)
                 began.pop(step, None)
-            elif event.is_run_failure:
-                ok = False
-                if event.job_failure_data.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION:
-                    raise KeyboardInterrupt  # what Dagster has made of it for the run's sake
+            elif event.is_run_failure and event.job_failure_data.failure_reason == INTERRUPTED:
+                raise KeyboardInterrupt  # what Dagster has made of it, so as to mark the run
             bar.set_postfix_str(", ".join(name.replace("__", "/") for name in began))
-    if not ok:
-        click.echo(f"details: {log}", err=True)
-    return ok
+    ended = instance.get_run_by_id(run.run_id)
+    if ended and ended.status == dg.DagsterRunStatus.SUCCESS:
+        return True
+    click.echo(f"details: {log}", err=True)
+    return False
 
 
 @contextmanager

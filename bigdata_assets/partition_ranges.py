@@ -16,6 +16,8 @@ UNFINISHED = [
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 ONE_KEY = "dagster/partition"
+PID = "bigdata_assets/pid"
+"""Tag of a run that a `bigdata-assets materialize` executes itself: its process."""
 
 
 def tags_for(first: str, last: str) -> dict[str, str]:

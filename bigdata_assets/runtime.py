@@ -14,12 +14,12 @@ from bigdata_assets.io_managers.spark_model import SparkModelIOManager
 from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.resources.snapshots import SnapshotStore
 from bigdata_assets.resources.spark import SparkResource
-from bigdata_assets.settings import Settings
+from bigdata_assets.settings import REFRESH_SENSOR, Settings
 from bigdata_assets.sources import Sources
 from bigdata_assets.tables import Table
 
 REFRESH = dg.AutomationConditionSensorDefinition(
-    "refresh",
+    REFRESH_SENSOR,
     target=dg.AssetSelection.all(),
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Refreshes marts, stream reports and the model ledger when what they are made of has changed.",

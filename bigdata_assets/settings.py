@@ -16,6 +16,10 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 """The clone when the package is installed in editable form, as `make env` does it."""
 
 
+REFRESH_SENSOR = "refresh"
+"""The sensor that refreshes what is made of other assets; here, since `make run` asks for it before it imports them."""
+
+
 class SettingsError(ValueError):
     """An environment variable has a value that cannot be used."""
 
@@ -202,8 +206,11 @@ class Settings(BaseModel):
 
     @property
     def storage_is_ours(self) -> bool:
-        """Whether BIGDATA_STORAGE is a folder beside the local engines' own, where this project keeps all it has."""
-        return "://" not in self.storage and Path(self.storage).is_relative_to(self.services_dir.parent)
+        """Whether BIGDATA_STORAGE is below the clone's `var`, or the folder `storage` beside the local engines' own."""
+        if "://" in self.storage:
+            return False
+        storage = Path(self.storage)
+        return storage == self.services_dir.parent / "storage" or storage.is_relative_to(PROJECT_ROOT / "var")
 
     @property
     def sample_refusal(self) -> str:
@@ -225,13 +232,14 @@ class Settings(BaseModel):
     def environment(self) -> dict[str, str]:
         """The settings as environment variables, for processes that are started with them; unset ones left out.
 
-        BIGDATA_SOURCES too where it was not given: whether the sample was asked for must not be lost on the way.
+        BIGDATA_SOURCES and KAFKA_BOOTSTRAP_SERVERS too where they were not given: whether the sample was asked for, and
+        whether a broker is one that the user has named, must not be lost on the way.
         """
         return {
             str(field.alias): str(value)
             for name, field in type(self).model_fields.items()
             if ((value := getattr(self, name)) not in (None, "") or name == "reports_url")
-            and (name != "sources" or name in self.model_fields_set)
+            and (name not in ("sources", "kafka_servers") or name in self.model_fields_set)
         }
 
 

@@ -180,6 +180,7 @@ def kind(path: Path) -> str:
     return path.relative_to(Path(__file__).parent).parts[0]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first, and together what shares costly fixtures: a process takes one group after the other."""
     order = {name: number for number, name in enumerate(("browser", "trained", "sampled", "services"))}

@@ -4,7 +4,7 @@ import dagster as dg
 
 from bigdata_assets.crimes import asset_checks, assets, partitions, sensors
 from bigdata_assets.crimes.producer import SAMPLE_BATCH_ROWS, produce_sample
-from bigdata_assets.crimes.tables import TABLES
+from bigdata_assets.crimes.tables import HISTORIC_REPORTS, TABLES
 from bigdata_assets.runtime import sources
 from bigdata_assets.settings import Settings
 
@@ -30,6 +30,9 @@ def discover_partitions(settings: Settings, instance: dg.DagsterInstance) -> dic
     stream.add_all(instance, rows)
     months = partitions.available_months(sources(settings))
     instance.add_dynamic_partitions(str(partitions.MONTHS.name), months)
+    stored = instance.get_materialized_partitions(HISTORIC_REPORTS.key)
+    for month in set(instance.get_dynamic_partitions(str(partitions.MONTHS.name))) - {*months, *stored}:
+        instance.delete_dynamic_partition(str(partitions.MONTHS.name), month)  # of other sources, never read
     return {
         partitions.MONTHS: months,
         partitions.CRIME_BATCHES: stream.keys(instance),

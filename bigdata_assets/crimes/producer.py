@@ -102,30 +102,49 @@ def last_places(kafka: KafkaResource, topic: str) -> dict[int, tuple[str, int]]:
 
 
 def produce_sample(settings: Settings) -> bool:
-    """Send the sample's first reports where nothing was ever sent; whether the broker that answers is our own.
+    """Send the sample's first reports to our own broker where they were not sent; whether they are all that it has.
 
-    To any other nothing is sent.
+    To any other broker nothing is sent.
     """
     from bigdata_assets.runtime import sources
 
     kafka = KafkaResource(servers=settings.kafka_servers)
     with FileLock(Path(settings.dagster_home) / "crimes_sample.lock"):
         try:
-            if kafka.cluster_id() != settings.own_kafka_cluster:
+            if not is_own_broker(settings):
                 LOG.warning(
                     "nothing is sent: Kafka at %s is not the broker that this project started, and the sources are the "
-                    "sample. Send there by hand what you want there: bigdata-assets produce crimes",
+                    "sample. `bigdata-assets produce crimes` sends there what you want there",
                     settings.kafka_servers,
                 )
                 return False
-            if any(offsets.end for offsets in kafka.offsets(settings.crimes_topic).values()):
-                return True
-            folder = sources(settings).folder(BRANCH)
-            month = sample_month(folder)
-            produce(settings, folder, [month], settings.crimes_topic, rows=SAMPLE_ROWS, every_s=0, limit=SAMPLE_ROWS)
+            sent = sum(offsets.end for offsets in kafka.offsets(settings.crimes_topic).values())
+            if sent < SAMPLE_ROWS:  # nothing yet, or a sending that was cut off
+                folder = sources(settings).folder(BRANCH)
+                produce(
+                    settings,
+                    folder,
+                    [sample_month(folder)],
+                    settings.crimes_topic,
+                    rows=SAMPLE_ROWS,
+                    every_s=0,
+                    resume=bool(sent),
+                    limit=SAMPLE_ROWS,
+                )
         except KafkaUnreachableError:
             return False
-        return True
+        except ProduceError:  # it has somebody's own messages
+            return False
+        return sent <= SAMPLE_ROWS
+
+
+def is_own_broker(settings: Settings) -> bool:
+    """Whether Kafka is what this project has started itself.
+
+    Raises:
+        KafkaUnreachableError: no broker answers.
+    """
+    return KafkaResource(servers=settings.kafka_servers).cluster_id() == settings.own_kafka_cluster
 
 
 def sample_month(folder: Path) -> str:

@@ -38,7 +38,7 @@ def kafka(settings: Settings) -> Process:
     return Process(
         name="kafka",
         command=["java", *FLAGS, *logging, "-cp", class_path, "kafka.Kafka", str(configuration)],
-        ready=lambda: answers(settings),
+        ready=lambda: _answers(settings),
         port=settings.kafka_port,
         port_setting="KAFKA_BOOTSTRAP_SERVERS (as localhost:PORT)",
     )
@@ -53,7 +53,7 @@ def _format(class_path: str, configuration: str) -> None:
         raise ServiceError(f"kafka: its storage could not be formatted: {(done.stdout + done.stderr).strip()[-500:]}")
 
 
-def answers(settings: Settings) -> bool:
+def _answers(settings: Settings) -> bool:
     """Whether the broker says that it takes part in its cluster."""
     # Before the port is open, the client would back off for seconds.
     if not port_answers(settings.kafka_port):

@@ -5,6 +5,7 @@ import fcntl
 import json
 import shutil
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from importlib import resources
@@ -14,7 +15,8 @@ from typing import Any
 import click
 import dagster as dg
 
-from bigdata_assets.services.kafka import answers as kafka_answers
+from bigdata_assets.partition_ranges import PID
+from bigdata_assets.resources.kafka import KafkaResource, KafkaUnreachableError
 from bigdata_assets.services.kafka import kafka
 from bigdata_assets.services.reports_server import reports_server
 from bigdata_assets.services.spark_connect import spark_connect
@@ -27,9 +29,10 @@ from bigdata_assets.services.supervisor import (
     port_is_free,
     read_state,
 )
-from bigdata_assets.settings import Settings, SettingsError
+from bigdata_assets.settings import REFRESH_SENSOR, Settings, SettingsError
 
 IN_PROGRESS = [
+    dg.DagsterRunStatus.NOT_STARTED,  # made by a `materialize` that was ended before the run began
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
@@ -37,18 +40,29 @@ IN_PROGRESS = [
 
 LOCATION = "bigdata_assets"
 """The code location's name."""
+RELEASE_ATTEMPTS = 30
 DAEMON_HEALTH = '{ instance { daemonHealth { daemonStatus(daemonType: "SENSOR") { healthy } } } }'
 
 
 def engines(settings: Settings) -> Iterator[Process]:
     """The engines that this machine has to run itself."""
     if settings.kafka_is_local:
-        if "kafka_servers" in settings.model_fields_set and kafka_answers(settings):
+        if _another_broker_answers(settings):
             click.echo(f"using the Kafka broker that answers at {settings.kafka_servers}: it is not of this project")
         else:
             yield kafka(settings)
     if settings.spark_is_local:
         yield from spark_connect(settings)
+
+
+def _another_broker_answers(settings: Settings) -> bool:
+    """Whether a broker that the user has named is there already, and is not one that this project has made."""
+    if "kafka_servers" not in settings.model_fields_set:
+        return False
+    try:
+        return KafkaResource(servers=settings.kafka_servers).cluster_id() != settings.own_kafka_cluster
+    except KafkaUnreachableError:
+        return False
 
 
 def run(settings: Settings) -> int:
@@ -72,11 +86,13 @@ def run(settings: Settings) -> int:
         for process in own_engines:
             supervisor.spawn(process)
         supervisor.await_ready(code_server)
-        for process in [webserver, daemon, *([reports] if reports else [])]:
+        for process in [webserver, *([reports] if reports else [])]:
             supervisor.spawn(process)
         supervisor.await_ready(webserver)
         if not supervisor.stopping:
             click.echo(f"\n  Dagster UI: http://127.0.0.1:{settings.ui_port}   (Ctrl-C stops everything)\n")
+            _hold_refresh(settings)
+        supervisor.spawn(daemon)
         for process in [*own_engines, daemon, *([reports] if reports else [])]:
             supervisor.await_ready(process)
         if not supervisor.stopping:
@@ -91,37 +107,52 @@ def run(settings: Settings) -> int:
 
 def _materialize_missing(supervisor: Supervisor, settings: Settings) -> None:
     """What is missing, while the sensor that refreshes marts and reports is held back: they are made here too."""
-    from bigdata_assets.runtime import REFRESH  # a second of imports that the UI need not wait for
-
     click.echo(f"materialising what is missing, from the {settings.sources} sources ...")
     command = [sys.executable, "-m", "bigdata_assets.cli", "materialize", "--missing"]
-    held = settings.dagster_home / "refresh.held"
-    sensor = _sensor(settings.ui_port, REFRESH.name)
-    if sensor and sensor["sensorState"]["status"] == "RUNNING":
-        held.touch()
-        graphql(settings.ui_port, "mutation ($id: String!) { stopSensor(id: $id) { __typename } }", id=sensor["id"])
     failed = supervisor.run(command, settings.environment())
-    if held.exists():  # not where somebody had stopped it in the UI; also where a run before this one was killed
-        reset = "mutation ($s: SensorSelector!) { resetSensor(sensorSelector: $s) { __typename } }"
-        graphql(settings.ui_port, reset, s=_selector(REFRESH.name))
-        held.unlink()
-    if not supervisor.stopping:
-        if failed:
-            click.echo("some assets could not be materialised; the UI shows which and why", err=True)
-        else:
-            click.echo("everything is materialised")
+    # Where we are being stopped, one attempt: the next `make run` lets the sensor go otherwise.
+    held = _release_refresh(settings, 1 if supervisor.stopping else RELEASE_ATTEMPTS)
+    if supervisor.stopping:
+        return
+    if held:
+        click.echo(f"the sensor `{REFRESH_SENSOR}` could not be started again: switch it on in the UI", err=True)
+    if failed:
+        click.echo("some assets could not be materialised; the UI shows which and why", err=True)
+    else:
+        click.echo("everything is materialised")
 
 
-def _selector(sensor: str) -> dict[str, str]:
-    return {"repositoryLocationName": LOCATION, "repositoryName": "__repository__", "sensorName": sensor}
+def _hold_refresh(settings: Settings) -> None:
+    """Stop the sensor that refreshes what is made of others, unless somebody has; a file says that it was us."""
+    sensor = _sensor(settings.ui_port, "query", "sensorOrError")
+    if sensor and sensor["sensorState"]["status"] == "RUNNING":
+        _held(settings).touch()
+        graphql(settings.ui_port, "mutation ($id: String!) { stopSensor(id: $id) { __typename } }", id=sensor["id"])
 
 
-def _sensor(port: int, name: str) -> Any:
-    """A sensor's id and state, as the webserver has it; None where it does not say."""
-    state = "... on Sensor { id sensorState { status } }"
-    query = f"query ($s: SensorSelector!) {{ sensorOrError(sensorSelector: $s) {{ {state} }} }}"
-    answer = json.loads(graphql(port, query, s=_selector(name)) or "{}")
-    return (answer.get("data") or {}).get("sensorOrError") or None
+def _release_refresh(settings: Settings, attempts: int) -> bool:
+    """Give a sensor that we hold, or that a killed run of ours held, its default status; whether it stays stopped."""
+    for number in range(attempts if _held(settings).exists() else 0):
+        if number:
+            time.sleep(1)  # the code server may be coming back
+        sensor = _sensor(settings.ui_port, "mutation", "resetSensor")
+        if sensor and sensor["sensorState"]["status"] == "RUNNING":
+            _held(settings).unlink()
+            break
+    return _held(settings).exists()
+
+
+def _held(settings: Settings) -> Path:
+    return settings.dagster_home / "refresh.held"
+
+
+def _sensor(port: int, kind: str, field: str) -> Any:
+    """The refreshing sensor's id and state, as a query or a mutation gives it; None where that fails."""
+    selector = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__", "sensorName": REFRESH_SENSOR}
+    fields = "... on Sensor { id sensorState { status } }"
+    query = f"{kind} ($s: SensorSelector!) {{ {field}(sensorSelector: $s) {{ {fields} }} }}"
+    answer = json.loads(graphql(port, query, s=selector) or "{}")
+    return (answer.get("data") or {}).get(field) or None
 
 
 def prepare_dagster_home(settings: Settings, *, end_runs: bool = True) -> None:
@@ -147,7 +178,7 @@ def end_unfinished_runs(settings: Settings, why: str) -> None:
     """
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS)):
-            if _is_worked_on(instance, run.run_id):
+            if _is_worked_on(instance, run):
                 continue
             if run.status == dg.DagsterRunStatus.CANCELING:
                 instance.report_run_canceled(run, f"Marked as cancelled: {why}.")
@@ -155,12 +186,13 @@ def end_unfinished_runs(settings: Settings, why: str) -> None:
                 instance.report_run_failed(run, f"Marked as failed: {why}.")
 
 
-def _is_worked_on(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Whether the process that the run's own events name is a `bigdata-assets materialize` that lives (Linux)."""
-    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
-        pid = entry.get_dagster_event().engine_event_data.metadata.get("pid")
+def _is_worked_on(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether the process that the run's tag or events name is a `bigdata-assets materialize` that lives (Linux)."""
+    events = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
+    named = [entry.get_dagster_event().engine_event_data.metadata.get("pid") for entry in events]
+    for pid in [run.tags.get(PID), *(value.value for value in named if value)]:
         with contextlib.suppress(OSError):
-            if pid and b"\0materialize\0" in Path(f"/proc/{pid.value}/cmdline").read_bytes():
+            if pid and b"\0materialize\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 return True
     return False
 

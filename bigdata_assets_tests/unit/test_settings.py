@@ -69,3 +69,27 @@ def test_an_empty_variable_means_the_default():
 def test_relative_folders_become_absolute(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert settings.load({"BIGDATA_STORAGE": "here"}).storage == str(tmp_path / "here")
+
+
+@pytest.mark.parametrize(
+    ("given", "ours"),
+    [
+        ({}, True),
+        ({"BIGDATA_SERVICES": "/fast/engines"}, True),
+        ({"BIGDATA_SERVICES": "/own/services", "BIGDATA_STORAGE": "/own/storage"}, True),
+        ({"BIGDATA_SERVICES": "/data/engines", "BIGDATA_STORAGE": "/data/lake"}, False),
+        ({"BIGDATA_SERVICES": "/services", "BIGDATA_STORAGE": "/anything"}, False),
+        ({"BIGDATA_STORAGE": "/data/lake"}, False),
+        ({"BIGDATA_STORAGE": "s3a://lake"}, False),
+    ],
+)
+def test_the_sample_fills_no_storage_of_the_users_unasked(given, ours):
+    assert settings.load(given).storage_is_ours == ours
+    assert bool(settings.load(given).sample_refusal) != ours
+    assert not settings.load(given | {"BIGDATA_SOURCES": "sample"}).sample_refusal
+
+
+def test_what_was_not_given_is_not_given_to_processes_either():
+    assert {"BIGDATA_SOURCES", "KAFKA_BOOTSTRAP_SERVERS"}.isdisjoint(settings.load({}).environment())
+    given = {"BIGDATA_SOURCES": "sample", "KAFKA_BOOTSTRAP_SERVERS": "localhost:9092"}
+    assert given.items() <= settings.load(given).environment().items()

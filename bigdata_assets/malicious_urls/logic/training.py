@@ -28,8 +28,7 @@ def report(
     """Repeated domain-grouped splits, a random one beside them, each with and without the scheme.
 
     Every model is fitted on one side of a split and measured on the other; baselines are made from the same training
-    rows and measured on the same test rows. `folds` are the
-    ensemble's; `why` says why there are so many of both.
+    rows and measured on the same test rows. `folds` are the ensemble's; `why` says why there are so many of both.
     """
     rows = labelled.sort_values("url", ignore_index=True)
     urls, truth, domains = rows["url"].to_numpy(), rows["type"].to_numpy(), rows["registered_domain"].to_numpy()
