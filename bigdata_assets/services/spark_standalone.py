@@ -34,6 +34,7 @@ def standalone(settings: Settings, master_port: int, ui_port: int) -> Iterator[P
         ],
         environment=environment,
         ready=lambda: port_answers(master_port) and port_answers(ui_port),
+        awaited=True,
     )
     for number in range(1, WORKERS + 1):
         yield Process(
@@ -46,6 +47,7 @@ def standalone(settings: Settings, master_port: int, ui_port: int) -> Iterator[P
             ],
             environment=environment,
             ready=lambda number=number: _alive_workers(ui_port) >= number,  # type: ignore[misc]
+            awaited=True,
         )
 
 

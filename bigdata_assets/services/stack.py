@@ -85,6 +85,8 @@ def run(settings: Settings) -> int:
         supervisor.spawn(code_server)
         for process in own_engines:
             supervisor.spawn(process)
+            if process.awaited:
+                supervisor.await_ready(process)
         supervisor.await_ready(code_server)
         for process in [webserver, *([reports] if reports else [])]:
             supervisor.spawn(process)

@@ -43,6 +43,7 @@ class Process:
         ready: whether it answers a real request; called again and again, must return within seconds.
         alive: whether it is as it should be while it runs, beyond its process being there.
         port: checked to be free before the start; the message of a busy one names `port_setting`.
+        awaited: whether what is started after it needs it.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Process:
     port: int = 0
     port_setting: str = ""
     ready_within_s: float = 120
+    awaited: bool = False
     alive: Callable[[int], bool] = lambda _pid: True
 
 
