@@ -35,9 +35,9 @@ lint: env
 
 test: lint tests
 
-# Most of a test is waiting for engines, so there are more processes than cores.
+# Two processes: each has engines of its own, and a third one's would take from two cores more than they wait.
 tests: env
-	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 drill: env
 	$(BIN)/pytest --drill
