@@ -28,8 +28,8 @@ from bigdata_assets.services.supervisor import free_port, read_state
 from bigdata_assets.settings import PROJECT_ROOT, Settings
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line has it
-# Engines that live for minutes: with the second compiler Spark's server takes three times the processor time, 83 s for two
-# small tables in place of 26.
+# Engines that live for minutes: with the second compiler Spark's server takes three times the processor time, 83 s for
+# two small tables in place of 26.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 pytest_plugins = ["bigdata_assets_tests.drills"]
