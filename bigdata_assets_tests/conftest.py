@@ -30,7 +30,7 @@ from bigdata_assets.settings import PROJECT_ROOT, Settings
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line has it
 # Engines that live for minutes: with the second compiler Spark's server takes three times the processor time, 83 s for
 # two small tables in place of 26.
-os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m")
 
 pytest_plugins = ["bigdata_assets_tests.drills"]
 

@@ -72,7 +72,7 @@ def spark_connect(settings: Settings) -> Iterator[Process]:
     log_file = settings.services_dir / "logs" / "spark-connect-server.log"
     delta = ",".join(str(path) for path in jars.fetch("spark", settings.jars_dir))
     # The second compiler takes two thirds of the server's first minutes, and of a sample there are no more.
-    jit = "-XX:TieredStopAtLevel=1 " if settings.sources == "sample" else ""
+    jit = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m " if settings.sources == "sample" else ""
     java_options = f'{jit}-Dlog4j2.configurationFile="{log_config}" -Dbigdata.log="{log_file}"'
     configuration = {
         **CONFIGURATION,
