@@ -23,7 +23,7 @@ from bigdata_assets.kafka_batches import parse
 from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.services.supervisor import free_port, read_state
 from bigdata_assets.settings import Settings
-from bigdata_assets_tests.conftest import Engines, alive, kill_9, wait_for
+from bigdata_assets_tests.conftest import PATIENCE, Engines, alive, kill_9, wait_for
 from bigdata_assets_tests.integration.conftest import Project
 from bigdata_assets_tests.integration.test_nothing_invented import topics_of
 
@@ -93,13 +93,14 @@ class Ui:
         tags = [tag for run in runs if run["jobName"] == job for tag in run["tags"]]
         return [tag["value"] for tag in tags if tag["key"] == "dagster/partition"]
 
-    def batches_in_report(self) -> int:
+    def number(self, asset: str, label: str, branch: str = "malicious_urls") -> int:
+        """A whole number in the metadata of an asset's last materialisation."""
         query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
             assetMaterializations(limit: 1) { metadataEntries { label
             ... on IntMetadataEntry { intValue } } } } } }"""
-        node = self.graphql(query, key={"path": ["crimes", "stream_report"]})["assetNodeOrError"]
+        node = self.graphql(query, key={"path": [branch, asset]})["assetNodeOrError"]
         (newest,) = node["assetMaterializations"]
-        return next(int(entry["intValue"]) for entry in newest["metadataEntries"] if entry["label"] == "batches")
+        return next(int(entry["intValue"]) for entry in newest["metadataEntries"] if entry["label"] == label)
 
     def sensor_status(self, name: str) -> str:
         query = """query ($s: SensorSelector!) { sensorOrError(sensorSelector: $s) {
@@ -199,7 +200,7 @@ class Stack:
         """Ctrl-C: it ends well and leaves nothing behind."""
         family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
         os.kill(self.process.pid, signal.SIGINT)
-        assert self.process.wait(60) == 0, self.printed()
+        assert self.process.wait(60 * PATIENCE) == 0, self.printed()
         assert not alive(family), "Ctrl-C left processes"
 
     def kill(self) -> None:
@@ -286,7 +287,7 @@ def test_a_new_user_sees_it_work(stack: Stack, ui: Ui, page: Page, trained_folde
     # The catalogue has the declared columns and the row counts.
     page.goto(f"{ui.url}/assets/malicious_urls/url_batches")
     page.get_by_text("Domain below the public suffix").first.wait_for(timeout=60_000)
-    page.get_by_text("400").first.wait_for(timeout=60_000)
+    assert ui.number("url_batches", "dagster/partition_row_count") == 400
 
     # What the sample shows of the stream: enough batches for a curve over them.
     batches = sorted(map(parse, ui.materialized_partitions("batch_metrics", "crimes")), key=lambda batch: batch.first)
@@ -343,7 +344,7 @@ def test_a_new_user_sees_it_work(stack: Stack, ui: Ui, page: Page, trained_folde
     assert scores.num_rows == len(set(zip(*scores.to_pydict().values(), strict=True))) == 1_500 * 7
 
     # The report follows by its automation condition.
-    wait_for(lambda: ui.batches_in_report() == len(batches), 300, "the report has all batches")
+    wait_for(lambda: ui.number("stream_report", "batches", "crimes") == len(batches), 300, "the report has all batches")
     page.goto(f"{ui.url}/assets/crimes/stream_report")
     page.locator(f"img[src^='{ui.settings.reports_url}']").first.wait_for(timeout=60_000)
     pictures_fit(page, ui.settings.reports_url)
