@@ -174,7 +174,7 @@ def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first:
     )
     what = f" {first}" if first == last and first else f" {first}..{last}" if first else ""
     click.echo(f"run {run.run_id[:8]}{what}: {', '.join(sorted(key.to_user_string() for key in keys))}")
-    began = {}
+    began, stopping = {}, False
     with (
         _quiet(log) as terminal,
         tqdm(total=n_steps, unit="step", dynamic_ncols=True, file=terminal, disable=None, leave=False) as bar,
@@ -186,10 +186,15 @@ def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first:
             elif event.is_step_success:
                 bar.update()
                 tqdm.write(f"  {now - began.pop(step, now):6.1f} s  {step.replace('__', '/')}", terminal)
-            elif event.is_step_failure:
+            elif event.is_step_failure and not stopping:
                 tqdm.write(f"FAILED {step.replace('__', '/')}: {reason(event)}", terminal)
                 began.pop(step, None)
-            elif event.is_run_failure and event.job_failure_data.failure_reason == INTERRUPTED:
+            elif _is_told_of_a_signal(event):
+                stopping = True
+                instance.report_run_canceling(run)  # or Dagster marks it as failed, and an alert is sent
+            elif event.event_type == dg.DagsterEventType.RUN_CANCELED or (
+                event.is_run_failure and event.job_failure_data.failure_reason == INTERRUPTED
+            ):
                 raise KeyboardInterrupt  # what Dagster has made of it, so as to mark the run
             bar.set_postfix_str(", ".join(name.replace("__", "/") for name in began))
     ended = instance.get_run_by_id(run.run_id)
@@ -197,6 +202,13 @@ def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first:
         return True
     click.echo(f"details: {log}", err=True)
     return False
+
+
+def _is_told_of_a_signal(event: dg.DagsterEvent) -> bool:
+    """Whether an event says that a signal has come, and goes on to the processes of the steps."""
+    if event.event_type != dg.DagsterEventType.ENGINE_EVENT:
+        return False
+    return event.engine_event_data.error is None and "steps_interrupted" in event.engine_event_data.metadata
 
 
 @contextmanager

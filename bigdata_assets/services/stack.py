@@ -176,13 +176,15 @@ def prepare_dagster_home(settings: Settings, *, end_runs: bool = True) -> None:
 def end_unfinished_runs(settings: Settings, why: str) -> None:
     """Mark runs as failed or cancelled that no process works on any more: they would stay STARTED for ever.
 
-    Only called while none of the supervisor's processes lives; a `bigdata-assets materialize` beside it may.
+    Cancelled are those of a `bigdata-assets materialize`: whoever ended it knows, and no alert is to tell of it at the
+    next start. The others the daemon tries again. Only called while none of the supervisor's processes lives; a
+    `materialize` beside it may.
     """
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS)):
             if _is_worked_on(instance, run):
                 continue
-            if run.status == dg.DagsterRunStatus.CANCELING:
+            if run.status == dg.DagsterRunStatus.CANCELING or PID in run.tags:
                 instance.report_run_canceled(run, f"Marked as cancelled: {why}.")
             else:
                 instance.report_run_failed(run, f"Marked as failed: {why}.")

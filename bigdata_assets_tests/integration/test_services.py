@@ -20,6 +20,7 @@ from pyspark.errors.exceptions.connect import SparkConnectGrpcException
 from pyspark.sql import SparkSession
 from pyspark.sql.functions import udf
 
+from bigdata_assets.partition_ranges import PID
 from bigdata_assets.services import jars, stack
 from bigdata_assets.services.reports_server import reports_server
 from bigdata_assets.services.supervisor import free_port, port_answers
@@ -208,8 +209,8 @@ def test_only_runs_without_a_process_are_ended(settings: Settings) -> None:
     try:
         with dg.DagsterInstance.from_config(str(home)) as instance:
 
-            def started(pid: int) -> dg.DagsterRun:
-                run = instance.create_run_for_job(dg.GraphDefinition(name="job").to_job())
+            def started(pid: int, tags: dict[str, str] | None = None) -> dg.DagsterRun:
+                run = instance.create_run_for_job(dg.GraphDefinition(name="job").to_job(), tags=tags)
                 pid_of = {"pid": dg.MetadataValue.text(str(pid))}
                 instance.report_engine_event("parent process", run, EngineEventData(metadata=pid_of))
                 instance.report_dagster_event(
@@ -218,10 +219,12 @@ def test_only_runs_without_a_process_are_ended(settings: Settings) -> None:
                 return run
 
             abandoned, cancelled, active = started(dead.pid), started(dead.pid), started(worker.pid)
+            command_line = started(dead.pid, {PID: str(dead.pid)})
             instance.report_run_canceling(cancelled)
             stack.end_unfinished_runs(own, "test")
-            statuses = [instance.get_run_by_id(run.run_id).status.value for run in (abandoned, cancelled, active)]  # type: ignore[union-attr]
-        assert statuses == ["FAILURE", "CANCELED", "STARTED"]
+            runs = (abandoned, cancelled, active, command_line)
+            statuses = [instance.get_run_by_id(run.run_id).status.value for run in runs]  # type: ignore[union-attr]
+        assert statuses == ["FAILURE", "CANCELED", "STARTED", "CANCELED"]
     finally:
         worker.communicate(timeout=10)
 
