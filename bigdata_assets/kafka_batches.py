@@ -19,7 +19,8 @@ from pathlib import Path
 import dagster as dg
 from filelock import FileLock
 
-from bigdata_assets.partition_ranges import ONE_KEY, RANGE_START, UNFINISHED, contiguous, covered, tags_for
+from bigdata_assets.interruptions import NO_OTHER_RETRY, was_interrupted
+from bigdata_assets.partition_ranges import ONE_KEY, RANGE_START, contiguous, covered, in_work, tags_for
 from bigdata_assets.resources.kafka import KafkaResource, KafkaUnreachableError, Offsets
 from bigdata_assets.settings import Settings
 
@@ -30,6 +31,10 @@ OLD_DIGITS = 12
 MAX_ATTEMPTS = 6
 RETRY_AFTER_S = 15
 """Before the second attempt; four times as long before each later one: the last comes an hour after the one before."""
+INTERRUPTED_S = 15
+"""So much longer each time, to a minute, before an interrupted run is asked for again; the first time at once."""
+ALONE_AFTER = 3
+"""Interruptions after which a batch is run alone: it may be what ends the process."""
 KEYS_ASKED_FOR = 500
 """In one query of Dagster's storage."""
 KEY = re.compile(rf"(?P<topic>.+)-p(?P<partition>\d{{3,}})-(?P<first>\d{{{DIGITS},}})-(?P<end>\d{{{DIGITS},}})")
@@ -132,6 +137,30 @@ def plan(
 
 
 @dataclass(frozen=True)
+class Attempts:
+    """The ended runs of a batch that is not done.
+
+    Attributes:
+        failures: those that the batch has failed by itself.
+        interruptions: the newest ones, where they ended with their process or an engine.
+        newest: the last one of all.
+    """
+
+    failures: int
+    interruptions: int
+    newest: dg.RunRecord
+
+    @property
+    def due(self) -> bool:
+        """Whether the batch is to be tried again now."""
+        if self.interruptions:
+            wait_s = INTERRUPTED_S * min(self.interruptions - 1, 4)
+        else:
+            wait_s = RETRY_AFTER_S * 4 ** (self.failures - 1)
+        return self.failures < MAX_ATTEMPTS and time.time() >= _ended_at(self.newest) + wait_s
+
+
+@dataclass(frozen=True)
 class Stream:
     """A topic whose batches are the partitions of a branch's assets.
 
@@ -201,22 +230,27 @@ class Stream:
         """What became of each batch: done, running, failed N times, or waiting."""
         return self._survey(instance)[0]
 
-    def _survey(self, instance: dg.DagsterInstance) -> tuple[dict[str, str], dict[str, list[dg.RunRecord]]]:
-        """The state of each batch, in their order; the job's ended runs of those that are not done, newest first."""
+    def _survey(self, instance: dg.DagsterInstance) -> tuple[dict[str, str], dict[str, Attempts]]:
+        """The state of each batch, in their order; what was tried of those that are not done."""
         keys = self.keys(instance)
         done = instance.get_materialized_partitions(self.last)
-        unfinished = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))  # whoever asked for them
-        running = {key for run in unfinished for key in covered(run.tags, keys)}
+        running = in_work(instance, keys)
         ended = self._ended(instance, keys, [key for key in keys if key not in done])
+        interrupted = {
+            record.dagster_run.run_id: was_interrupted(instance, record.dagster_run)
+            for records in ended.values()
+            for record in records
+        }
+        tried = {key: _attempts(records, interrupted) for key, records in ended.items()}
 
         def state(key: str) -> str:
             if key in running:
                 return "running"
             if key in done:
                 return "done"
-            return f"failed {len(ended[key])} times" if key in ended else "waiting"
+            return f"failed {tried[key].failures} times" if key in tried and tried[key].failures else "waiting"
 
-        return {key: state(key) for key in keys}, ended
+        return {key: state(key) for key in keys}, tried
 
     def _ended(
         self, instance: dg.DagsterInstance, keys: Sequence[str], wanted: Sequence[str]
@@ -254,7 +288,7 @@ class Stream:
         held = self.kafka.offsets(self.topic)
         if not held:
             return [], "{}", f"there is no topic {self.topic} at {self.settings.kafka_servers} yet"
-        states, ended = self._survey(instance)
+        states, tried = self._survey(instance)
         planned = self.planned(instance)
         since, ripe = self._waiting(cursor, next_offsets(planned), held)
         room = self.settings.batches_per_run * 2 - Counter(states.values())["waiting"]
@@ -265,22 +299,32 @@ class Stream:
             f"lag {sum(behind.values())} messages {behind}, {len(new)} new batches; "
             f"{', '.join(f'{count} {state}' for state, count in sorted(counts.items())) or 'no batch'}"
         )
-        request = None if "running" in counts else self._request(instance, states, ended)
+        request = None if "running" in counts else self._request(instance, states, tried)
         return ([request] if request else []), json.dumps(since), told
 
     def _request(
-        self, instance: dg.DagsterInstance, states: Mapping[str, str], ended: Mapping[str, Sequence[dg.RunRecord]]
+        self, instance: dg.DagsterInstance, states: Mapping[str, str], tried: Mapping[str, Attempts]
     ) -> dg.RunRequest | None:
+        """The run to ask for: of a batch that has failed, alone; else of as many that wait as one run takes.
+
+        Its key ends in the run that was tried last, so that it is new after each, whatever became of the others.
+        """
+        due = {key for key in states if key not in tried or tried[key].due}
         for key, state in states.items():
-            if state.startswith("failed") and _is_due(ended[key]):
-                # By the run that failed last, so that the key is new after each, whatever became of the others.
-                return dg.RunRequest(f"{key}:after {ended[key][0].dagster_run.run_id}", partition_key=key)
+            if state.startswith("failed") and key in due:
+                return dg.RunRequest(
+                    f"{key}:after {tried[key].newest.dagster_run.run_id}", partition_key=key, tags=NO_OTHER_RETRY
+                )
         every = instance.get_dynamic_partitions(str(self.partitions.name))
-        waiting = [key for key, state in states.items() if state == "waiting"]
-        for first, last in contiguous(every, waiting, self.settings.batches_per_run):
+        waiting = [key for key, state in states.items() if state == "waiting" and key in due]
+        alone = {key for key in waiting if key in tried and tried[key].interruptions >= ALONE_AFTER}
+        stretches = contiguous(every, [key for key in waiting if key not in alone], self.settings.batches_per_run)
+        for first, last in sorted([*stretches, *((key, key) for key in alone)], key=lambda ends: every.index(ends[0])):
+            ended = [tried[key].newest for key in every[every.index(first) : every.index(last) + 1] if key in tried]
+            after = max(ended, key=_ended_at).dagster_run.run_id if ended else "nothing"
             if first == last:
-                return dg.RunRequest(f"{first}:0", partition_key=first)
-            return dg.RunRequest(f"{first}..{last}:0", tags=tags_for(first, last))
+                return dg.RunRequest(f"{first}:after {after}", partition_key=first, tags=NO_OTHER_RETRY)
+            return dg.RunRequest(f"{first}..{last}:after {after}", tags=tags_for(first, last) | NO_OTHER_RETRY)
         return None
 
     def _waiting(
@@ -298,9 +342,10 @@ class Stream:
         return since, [int(partition) for partition, (_, at) in since.items() if at <= old]
 
 
-def _is_due(ended: Sequence[dg.RunRecord]) -> bool:
-    """Whether a batch that is not done after these runs, newest first, is to be tried again now."""
-    return len(ended) < MAX_ATTEMPTS and time.time() >= _ended_at(ended[0]) + RETRY_AFTER_S * 4 ** (len(ended) - 1)
+def _attempts(ended: Sequence[dg.RunRecord], interrupted: Mapping[str, bool]) -> Attempts:
+    """Of a batch's ended runs, newest first."""
+    by_itself = [not interrupted[record.dagster_run.run_id] for record in ended]
+    return Attempts(sum(by_itself), by_itself.index(True) if any(by_itself) else len(ended), ended[0])
 
 
 def _ended_at(record: dg.RunRecord) -> float:

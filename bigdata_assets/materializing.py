@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from bigdata_assets import definitions
 from bigdata_assets.alerts import reason
-from bigdata_assets.partition_ranges import PID, contiguous, tags_for
+from bigdata_assets.partition_ranges import contiguous, tags_for
+from bigdata_assets.run_launcher import this_process
 from bigdata_assets.settings import Settings
 
 ASSET_JOB = "__ASSET_JOB"
@@ -163,7 +164,7 @@ def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first:
     """
     repository = ReconstructableRepository.for_module("bigdata_assets.definitions", "defs")
     job = repository.get_reconstructable_job(ASSET_JOB).get_subset(asset_selection=frozenset(keys))
-    tags = {PID: str(os.getpid())} | ({} if first is None else tags_for(first, str(last)))
+    tags = this_process() | ({} if first is None else tags_for(first, str(last)))
     n_steps = len(create_execution_plan(job, tags=tags, instance_ref=instance.get_ref()).step_keys_to_execute)
     run = instance.create_run_for_job(
         job.get_definition(),

@@ -1,9 +1,10 @@
-"""Stretches of partitions that one run is for, and the tags and statuses by which Dagster knows its runs."""
+"""Stretches of partitions that one run is for, the tags by which Dagster knows them, and what is being worked on."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 import dagster as dg
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -11,13 +12,12 @@ UNFINISHED = [
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
+    dg.DagsterRunStatus.SUSPENDED,
 ]
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 ONE_KEY = "dagster/partition"
-PID = "bigdata_assets/pid"
-"""Tag of a run that a `bigdata-assets materialize` executes itself: its process."""
 
 
 def tags_for(first: str, last: str) -> dict[str, str]:
@@ -33,6 +33,18 @@ def covered(tags: Mapping[str, str], keys: Sequence[str]) -> list[str]:
     if first in keys and last in keys:
         return list(keys[keys.index(first) : keys.index(last) + 1])
     return []
+
+
+def in_work(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[str]:
+    """Those of `keys`, which are in order, that a run or a backfill is for that has not ended, whoever asked for it."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
+    found = {key for run in runs for key in covered(run.tags, keys)}
+    # A backfill asks for its runs bit by bit.
+    for backfill in instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])):
+        if backfill.asset_backfill_data:
+            subsets = backfill.asset_backfill_data.target_subset.partitions_subsets_by_asset_key.values()
+            found |= set(keys) & {key for subset in subsets for key in subset.get_partition_keys()}
+    return found
 
 
 def contiguous(all_keys: Sequence[str], wanted: Iterable[str], most: int | None = None) -> list[tuple[str, str]]:

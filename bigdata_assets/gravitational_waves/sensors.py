@@ -16,6 +16,8 @@ from bigdata_assets.gravitational_waves.tables import (
     QUARANTINED_STRAIN,
     STRAIN,
 )
+from bigdata_assets.interruptions import NO_OTHER_RETRY, attempts_left
+from bigdata_assets.partition_ranges import in_work
 from bigdata_assets.runtime import sources
 from bigdata_assets.settings import Settings
 from bigdata_assets.sources import SourceUnavailableError
@@ -98,14 +100,16 @@ def _requests(instance: dg.DagsterInstance, folder: Path, keys: list[str]) -> It
     """
     from bigdata_assets.gravitational_waves.logic import events
 
+    busy = in_work(instance, keys)
     for key in keys:
         status = events.file_of(folder, key).stat()
         if time.time() - status.st_mtime < SETTLE_S or _looked_at(instance, key) > status.st_mtime:
             continue
         identity = f"{key}:{status.st_size}-{status.st_mtime_ns}"
         runs = instance.get_runs(dg.RunsFilter(tags={FILE_TAG: identity}))
-        if len(runs) < MAX_ATTEMPTS and all(run.status == dg.DagsterRunStatus.FAILURE for run in runs):
-            yield dg.RunRequest(f"{identity}:{len(runs)}", partition_key=key, tags={FILE_TAG: identity})
+        if key not in busy and attempts_left(instance, runs, MAX_ATTEMPTS):
+            tags = {FILE_TAG: identity} | NO_OTHER_RETRY
+            yield dg.RunRequest(f"{identity}:{len(runs)}", partition_key=key, tags=tags)
 
 
 def _looked_at(instance: dg.DagsterInstance, key: str) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from bigdata_assets.interruptions import NO_OTHER_RETRY, attempts_left
 from bigdata_assets.malicious_urls.partitions import (
     FINGERPRINT,
     LANDED_FILES,
@@ -15,7 +16,7 @@ from bigdata_assets.malicious_urls.partitions import (
     landing_folder,
 )
 from bigdata_assets.malicious_urls.tables import PREDICTIONS, QUARANTINED_BATCH_URLS, URL_BATCHES
-from bigdata_assets.partition_ranges import UNFINISHED
+from bigdata_assets.partition_ranges import in_work
 from bigdata_assets.settings import Settings
 
 SETTLE_S = 10
@@ -91,31 +92,32 @@ def unscored_files(instance: dg.DagsterInstance, settings: Settings) -> list[Lan
     """Settled files in the landing folder without predictions, and not being scored now."""
     files, _ = landed_files(landing_folder(settings.storage))
     scored = instance.get_materialized_partitions(PREDICTIONS.key)
-    running = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, job_name=score_landed_file.name))
-    busy = {run.tags.get("dagster/partition") for run in running}
+    busy = in_work(instance, [file.name for file in files])
     settled = complete_files(files, {file.name: file.fingerprint for file in files}, time.time(), SETTLE_S)
     return [file for file in settled if file.name not in scored and file.name not in busy]
 
 
 def _requests(instance: dg.DagsterInstance, files: list[LandedFile]) -> Iterator[dg.RunRequest]:
-    """A run for each file version that has none, or whose last run failed, up to MAX_ATTEMPTS; those that were scored
-    by other runs, from the UI or the command line, are left alone.
+    """A run for each file version that has none, or whose last run failed, up to MAX_ATTEMPTS; those that other runs
+    have scored or are to score, from the UI or the command line, are left alone.
 
     A run key that was used is never launched again, even if that run failed: the attempt's number is part of it.
     """
     scored = instance.get_latest_storage_id_by_partition(PREDICTIONS.key, dg.DagsterEventType.ASSET_MATERIALIZATION)
+    busy = in_work(instance, [file.name for file in files])
     sent = 0
     for file in files:
         if sent == MAX_RUNS_PER_TICK:
             return
         identity = f"{file.name}:{file.fingerprint}"
         runs = instance.get_runs(dg.RunsFilter(tags={FILE_TAG: identity}))
-        if len(runs) >= MAX_ATTEMPTS or any(run.status != dg.DagsterRunStatus.FAILURE for run in runs):
+        if file.name in busy or not attempts_left(instance, runs, MAX_ATTEMPTS):
             continue
         if not runs and _is_scored(instance, file, scored.get(file.name, -1)):
             continue
         sent += 1
-        yield dg.RunRequest(f"{identity}:{len(runs)}", partition_key=file.name, tags={FILE_TAG: identity})
+        tags = {FILE_TAG: identity} | NO_OTHER_RETRY
+        yield dg.RunRequest(f"{identity}:{len(runs)}", partition_key=file.name, tags=tags)
 
 
 def _is_scored(instance: dg.DagsterInstance, file: LandedFile, predicted: int) -> bool:

@@ -88,11 +88,12 @@ def down() -> None:
 
 
 @click.command()
-def run() -> None:
+@click.option("--materialize/--no-materialize", default=True, show_default=True, help="What is missing, at the start.")
+def run(*, materialize: bool) -> None:
     """Everything: engines, first materialisation, the Dagster UI. Ctrl-C stops all of it."""
     from bigdata_assets.services import stack
 
-    sys.exit(stack.run(settings_module.load()))
+    sys.exit(stack.run(settings_module.load(), materialize=materialize))
 
 
 @click.command()

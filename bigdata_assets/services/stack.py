@@ -1,6 +1,5 @@
 """All of it on one machine, as `make run` has it: engines, first materialisation, reports, Dagster's UI and daemon."""
 
-import contextlib
 import fcntl
 import json
 import shutil
@@ -15,8 +14,8 @@ from typing import Any
 import click
 import dagster as dg
 
-from bigdata_assets.partition_ranges import PID
 from bigdata_assets.resources.kafka import KafkaResource, KafkaUnreachableError
+from bigdata_assets.run_launcher import PROCESS, process_lives
 from bigdata_assets.services.kafka import kafka
 from bigdata_assets.services.reports_server import reports_server
 from bigdata_assets.services.spark_connect import spark_connect
@@ -65,7 +64,7 @@ def _another_broker_answers(settings: Settings) -> bool:
         return False
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, *, materialize: bool = True) -> int:
     """Bring everything up, the UI first, materialise what is missing, go on until a signal; nothing is left behind.
 
     Raises:
@@ -93,12 +92,15 @@ def run(settings: Settings) -> int:
         supervisor.await_ready(webserver)
         if not supervisor.stopping:
             click.echo(f"\n  Dagster UI: http://127.0.0.1:{settings.ui_port}   (Ctrl-C stops everything)\n")
-            _hold_refresh(settings)
+            if materialize:
+                _hold_refresh(settings)
         supervisor.spawn(daemon)
         for process in [*own_engines, daemon, *([reports] if reports else [])]:
             supervisor.await_ready(process)
-        if not supervisor.stopping:
+        if materialize and not supervisor.stopping:
             _materialize_missing(supervisor, settings)
+        elif not supervisor.stopping:
+            _release_refresh(settings, RELEASE_ATTEMPTS)
         try:
             supervisor.watch()
         finally:
@@ -182,23 +184,12 @@ def end_unfinished_runs(settings: Settings, why: str) -> None:
     """
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS)):
-            if _is_worked_on(instance, run):
+            if process_lives(instance, run):
                 continue
-            if run.status == dg.DagsterRunStatus.CANCELING or PID in run.tags:
+            if run.status == dg.DagsterRunStatus.CANCELING or PROCESS in run.tags:
                 instance.report_run_canceled(run, f"Marked as cancelled: {why}.")
             else:
                 instance.report_run_failed(run, f"Marked as failed: {why}.")
-
-
-def _is_worked_on(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether the process that the run's tag or events name is a `bigdata-assets materialize` that lives (Linux)."""
-    events = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
-    named = [entry.get_dagster_event().engine_event_data.metadata.get("pid") for entry in events]
-    for pid in [run.tags.get(PID), *(value.value for value in named if value)]:
-        with contextlib.suppress(OSError):
-            if pid and b"\0materialize\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return True
-    return False
 
 
 def user_interface(settings: Settings) -> Iterator[Process]:

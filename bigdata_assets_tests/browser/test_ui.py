@@ -3,18 +3,14 @@ follows it, an alert of a failed run, Kafka batches that turn green as they come
 """
 
 import json
-import os
 import shutil
-import signal
 import threading
-import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from deltalake import DeltaTable
 from playwright.sync_api import Page, sync_playwright
@@ -23,9 +19,10 @@ from bigdata_assets.kafka_batches import parse
 from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.services.supervisor import free_port, read_state
 from bigdata_assets.settings import Settings
-from bigdata_assets_tests.conftest import PATIENCE, Engines, alive, kill_9, wait_for
+from bigdata_assets_tests.conftest import Engines, kill_9, wait_for
 from bigdata_assets_tests.integration.conftest import Project
 from bigdata_assets_tests.integration.test_nothing_invented import topics_of
+from bigdata_assets_tests.stack import Stack, Ui
 
 pytestmark = [pytest.mark.integration, pytest.mark.browser]
 
@@ -34,97 +31,6 @@ ARGUMENTS = (
     "--disable-component-update --disable-sync"
 )
 CLASSIFIER = ["malicious_urls", "url_classifier"]
-LOCATION = {"repositoryLocationName": "bigdata_assets", "repositoryName": "__repository__"}
-
-
-class Ui:
-    """The running stack: GraphQL and pages."""
-
-    def __init__(self, project: Project) -> None:
-        self.project = project
-        self.settings = settings = project.settings
-        self.url = f"http://127.0.0.1:{settings.ui_port}"
-
-    def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
-        body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)["data"]  # type: ignore[no-any-return]
-
-    def answers(self) -> bool:
-        try:
-            found = self.graphql("{ assetNodes { id } }")
-        except (OSError, KeyError, TypeError, ValueError):
-            return False
-        return bool(found and found["assetNodes"])
-
-    def materialized_partitions(self, asset: str, branch: str = "malicious_urls") -> set[str]:
-        query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
-            assetMaterializations { partition } } } }"""
-        node = self.graphql(query, key={"path": [branch, asset]})["assetNodeOrError"]
-        return {event["partition"] for event in node["assetMaterializations"]}
-
-    def partitions(self, asset: str, branch: str) -> set[str]:
-        query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
-            partitionKeys } } }"""
-        return set(self.graphql(query, key={"path": [branch, asset]})["assetNodeOrError"]["partitionKeys"])
-
-    def run_statuses(self) -> Counter[str]:
-        results = self.graphql("{ runsOrError { ... on Runs { results { status } } } }")["runsOrError"]["results"]
-        return Counter(run["status"] for run in results)
-
-    def run_of(self, asset: str, branch: str = "malicious_urls") -> str:
-        """The run that has materialised an asset last."""
-        query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
-            assetMaterializations(limit: 1) { runId } } } }"""
-        node = self.graphql(query, key={"path": [branch, asset]})["assetNodeOrError"]
-        return str(node["assetMaterializations"][0]["runId"])
-
-    def partitions_that_are_not_green(self) -> dict[str, dict[str, int]]:
-        """Of each partitioned asset that has any, as the UI counts them."""
-        query = """{ assetNodes { assetKey { path } partitionStats {
-            numPartitions numMaterialized numFailed numMaterializing } } }"""
-        stats = {"/".join(n["assetKey"]["path"]): n["partitionStats"] for n in self.graphql(query)["assetNodes"]}
-        return {name: of for name, of in stats.items() if of and of["numMaterialized"] != of["numPartitions"]}
-
-    def partitions_asked_for(self, job: str) -> list[str]:
-        query = "{ runsOrError { ... on Runs { results { jobName tags { key value } } } } }"
-        runs = self.graphql(query)["runsOrError"]["results"]
-        tags = [tag for run in runs if run["jobName"] == job for tag in run["tags"]]
-        return [tag["value"] for tag in tags if tag["key"] == "dagster/partition"]
-
-    def number(self, asset: str, label: str, branch: str = "malicious_urls") -> int:
-        """A whole number in the metadata of an asset's last materialisation."""
-        query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
-            assetMaterializations(limit: 1) { metadataEntries { label
-            ... on IntMetadataEntry { intValue } } } } } }"""
-        node = self.graphql(query, key={"path": [branch, asset]})["assetNodeOrError"]
-        (newest,) = node["assetMaterializations"]
-        return next(int(entry["intValue"]) for entry in newest["metadataEntries"] if entry["label"] == label)
-
-    def sensor_status(self, name: str) -> str:
-        query = """query ($s: SensorSelector!) { sensorOrError(sensorSelector: $s) {
-            ... on Sensor { sensorState { status } } } }"""
-        return str(self.graphql(query, s={**LOCATION, "sensorName": name})["sensorOrError"]["sensorState"]["status"])
-
-    def launch(self, asset: list[str], config: dict[str, Any]) -> None:
-        """Materialise an asset, as the button in the UI does."""
-        mutation = "mutation ($p: ExecutionParams!) { launchRun(executionParams: $p) { __typename } }"
-        selector = {
-            **LOCATION,
-            "pipelineName": "__ASSET_JOB",
-            "assetSelection": [{"path": asset}],
-            "assetCheckSelection": [],
-        }
-        run_config = {"ops": {"__".join(asset): {"config": config}}}
-        launched = self.graphql(mutation, p={"selector": selector, "runConfigData": run_config})["launchRun"]
-        assert launched["__typename"] == "LaunchRunSuccess"
-
-    def start_sensor(self, name: str) -> None:
-        mutation = """mutation ($s: SensorSelector!) { startSensor(sensorSelector: $s) { __typename
-            ... on PythonError { message } } }"""
-        started = self.graphql(mutation, s={**LOCATION, "sensorName": name})["startSensor"]
-        assert started["__typename"] == "Sensor", started
 
 
 @pytest.fixture(scope="module")
@@ -179,33 +85,6 @@ def project(settings: Settings, trained_folder: Path) -> Project:
     project = Project(trained_folder, settings.model_copy(update=own))
     shutil.rmtree(project.landing)  # the sample's own files come only where there is no landing folder yet
     return project
-
-
-class Stack:
-    """`bigdata-assets run`, which `make run` calls, with what it prints."""
-
-    def __init__(self, project: Project, log: Path) -> None:
-        self._log = log
-        with log.open("w") as file:
-            self.process = project.cli("run", output=file)
-
-    def printed(self) -> str:
-        return self._log.read_text()
-
-    def wait_for(self, condition: Callable[[], Any], within_s: float, what: str) -> None:
-        wait_for(lambda: condition() or self.process.poll() is not None, within_s, what)
-        assert self.process.poll() is None, self.printed()
-
-    def stop(self) -> None:
-        """Ctrl-C: it ends well and leaves nothing behind."""
-        family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
-        os.kill(self.process.pid, signal.SIGINT)
-        assert self.process.wait(60 * PATIENCE) == 0, self.printed()
-        assert not alive(family), "Ctrl-C left processes"
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The local engines, really started, killed and stopped. Tests run in file order and share one Spark Connect server."""
 
 import os
+import platform
 import shutil
 import socket
 import stat
@@ -20,7 +21,8 @@ from pyspark.errors.exceptions.connect import SparkConnectGrpcException
 from pyspark.sql import SparkSession
 from pyspark.sql.functions import udf
 
-from bigdata_assets.partition_ranges import PID
+from bigdata_assets import run_launcher
+from bigdata_assets.run_launcher import PROCESS
 from bigdata_assets.services import jars, stack
 from bigdata_assets.services.reports_server import reports_server
 from bigdata_assets.services.supervisor import free_port, port_answers
@@ -199,32 +201,45 @@ def test_reports_are_served_read_only(settings: Settings, tmp_path: Path) -> Non
 
 
 def test_only_runs_without_a_process_are_ended(settings: Settings) -> None:
-    home = settings.dagster_home.with_name("dagster of three runs")
+    home = settings.dagster_home.with_name("dagster of some runs")
     home.mkdir()
     own = settings.model_copy(update={"dagster_home": home})
-    wait_for_input = "import sys; sys.stdin.read()"
-    worker = subprocess.Popen([sys.executable, "-c", wait_for_input, "materialize", "--missing"], stdin=subprocess.PIPE)
+    stack.prepare_dagster_home(own)
+    worker = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     try:
         with dg.DagsterInstance.from_config(str(home)) as instance:
 
-            def started(pid: int, tags: dict[str, str] | None = None) -> dg.DagsterRun:
+            def started(pid: int = 0, tag: str = "") -> dg.DagsterRun:
+                tags = {PROCESS: tag} if tag else None
                 run = instance.create_run_for_job(dg.GraphDefinition(name="job").to_job(), tags=tags)
-                pid_of = {"pid": dg.MetadataValue.text(str(pid))}
-                instance.report_engine_event("parent process", run, EngineEventData(metadata=pid_of))
-                instance.report_dagster_event(
-                    dg.DagsterEvent(dg.DagsterEventType.PIPELINE_START.value, job_name=run.job_name), run.run_id
-                )
-                return run
+                if pid:
+                    pid_of = {"pid": dg.MetadataValue.text(str(pid))}
+                    instance.report_engine_event("parent process", run, EngineEventData(metadata=pid_of))
+                begun = dg.DagsterEvent(dg.DagsterEventType.PIPELINE_START.value, job_name=run.job_name)
+                instance.report_dagster_event(begun, run.run_id)
+                return instance.get_run_by_id(run.run_id)  # type: ignore[return-value]
 
-            abandoned, cancelled, active = started(dead.pid), started(dead.pid), started(worker.pid)
-            command_line = started(dead.pid, {PID: str(dead.pid)})
-            instance.report_run_canceling(cancelled)
+            here = platform.node()
+            expected = [
+                (started(dead.pid), "NOT_FOUND", "FAILURE"),
+                (started(worker.pid), "RUNNING", "STARTED"),
+                (started(), "RUNNING", "FAILURE"),  # nobody has said who executes it: run monitoring gives it time
+                (started(tag=f"{dead.pid}@{here}"), "NOT_FOUND", "CANCELED"),
+                (started(tag=f"{worker.pid}@{here}"), "RUNNING", "STARTED"),
+                (started(tag=f"{dead.pid}@elsewhere"), "RUNNING", "STARTED"),
+            ]
+            stopped = started(dead.pid)
+            instance.report_run_canceling(stopped)
+            for run, health, _ in expected:
+                assert instance.run_launcher.check_run_worker_health(run).status.value == health
             stack.end_unfinished_runs(own, "test")
-            runs = (abandoned, cancelled, active, command_line)
-            statuses = [instance.get_run_by_id(run.run_id).status.value for run in runs]  # type: ignore[union-attr]
-        assert statuses == ["FAILURE", "CANCELED", "STARTED", "CANCELED"]
+            for run, _, status in [*expected, (stopped, "", "CANCELED")]:
+                assert instance.get_run_by_id(run.run_id).status.value == status  # type: ignore[union-attr]
+            with pytest.MonkeyPatch.context() as patch:  # another process, with the number of one that is gone
+                patch.setattr(run_launcher, "CLOCK_S", -3_600)
+                assert run_launcher.process_lives(instance, expected[1][0]) is False
     finally:
         worker.communicate(timeout=10)
 

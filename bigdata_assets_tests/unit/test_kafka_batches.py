@@ -14,6 +14,7 @@ from bigdata_assets.kafka_batches import Batch, BatchError, Stream, next_offsets
 from bigdata_assets.partition_ranges import RANGE_END, RANGE_START, covered, tags_for
 from bigdata_assets.resources.kafka import KafkaResource, Offsets
 from bigdata_assets.settings import Settings
+from bigdata_assets_tests.runs import ERROR, fail
 
 PARTITIONS = dg.DynamicPartitionsDefinition(name="some_batches")
 READ, LAST = dg.AssetKey(["toy", "read"]), dg.AssetKey(["toy", "last"])
@@ -121,8 +122,8 @@ HELD: dict[int, Offsets] = {}
 
 
 @pytest.fixture
-def instance(tmp_path):
-    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+def instance():
+    with dg.DagsterInstance.ephemeral() as instance:
         yield instance
 
 
@@ -142,6 +143,58 @@ def finish(instance, run, keys):
     for key in keys:
         instance.report_runless_asset_event(dg.AssetMaterialization(LAST, partition=key))
     instance.report_run_canceled(run) if not keys else instance.delete_run(run.run_id)
+
+
+INTERRUPTIONS = [
+    (),
+    ("ChildProcessCrashException",),
+    ("DagsterExecutionStepExecutionError", "KafkaUnreachableError"),
+    ("DagsterExecutionStepExecutionError", "ValueError", "RetriesExceeded"),
+    ("SparkConnectGrpcException: [INVALID_HANDLE.SESSION_NOT_FOUND] The handle is invalid",),
+]
+
+
+@pytest.mark.parametrize("errors", INTERRUPTIONS)
+def test_a_run_that_was_interrupted_is_asked_for_again_at_once_and_as_it_was(stream, instance, clock, errors):
+    HELD[0], used = Offsets(0, 30), set()
+    for _ in range(kafka_batches.ALONE_AFTER):
+        (request,), _, _ = stream.tick(instance, None)
+        assert covered(request.tags, stream.keys(instance)) == stream.keys(instance), "all three in one run"
+        assert request.run_key not in used
+        if used:
+            fail(instance, start(instance, request), *errors)
+            clock.now = time.time() + 1
+            assert stream.tick(instance, None)[0] == [], "not on and on"
+            clock.now = time.time() + 61
+        else:
+            fail(instance, start(instance, request), *errors)
+            clock.now = time.time()
+        used.add(request.run_key)
+        assert set(stream.states(instance).values()) == {"waiting"}
+
+
+def test_a_batch_that_ends_its_process_each_time_is_run_alone_is_never_given_up_and_holds_up_nobody(
+    stream, instance, clock
+):
+    HELD[0], clock.now = Offsets(0, 30), time.time()
+
+    def asked_for_after(seconds):
+        clock.now = time.time() + seconds
+        (request,), _, _ = stream.tick(instance, None)
+        return request
+
+    for _ in range(kafka_batches.ALONE_AFTER):
+        fail(instance, start(instance, asked_for_after(61)))
+    first, second, third = stream.keys(instance)
+    for _ in range(kafka_batches.MAX_ATTEMPTS):
+        request = asked_for_after(61)
+        assert request.partition_key == first
+        fail(instance, start(instance, request))
+    for key in (second, third):
+        request = asked_for_after(46)
+        assert request.partition_key == key
+        finish(instance, start(instance, request), [key])
+    assert asked_for_after(61).partition_key == first
 
 
 def test_batches_go_on_behind_old_keys(stream, instance):
@@ -234,7 +287,7 @@ def test_a_lost_cursor_and_a_daemon_killed_between_two_steps_make_no_batch_twice
 def test_a_failed_batch_is_run_again_by_itself_and_never_under_a_used_key(stream, instance, monkeypatch):
     HELD[0] = Offsets(0, 30)
     (request,), _, _ = stream.tick(instance, None)
-    instance.report_run_failed(start(instance, request))
+    fail(instance, start(instance, request), *ERROR)
     assert set(stream.states(instance).values()) == {"failed 1 times"}
     used = {request.run_key}
     assert stream.tick(instance, None)[0] == []  # not at once: what broke it may still be broken
@@ -246,7 +299,7 @@ def test_a_failed_batch_is_run_again_by_itself_and_never_under_a_used_key(stream
         assert request.run_key not in used
         used.add(request.run_key)
         monkeypatch.undo()
-        instance.report_run_failed(start(instance, request))
+        fail(instance, start(instance, request), *ERROR)
     HELD[0] = Offsets(0, 40)
     (request,), _, _ = stream.tick(instance, None)
     assert request.partition_key == stream.keys(instance)[3]  # the stream goes on
@@ -257,7 +310,10 @@ def test_a_batch_that_failed_long_ago_is_still_known_to_have_failed(stream, inst
     stream.add_all(instance)
     first, second = stream.keys(instance)
     for _ in range(kafka_batches.MAX_ATTEMPTS):
-        create_run_for_test(instance, job_name="job", status=dg.DagsterRunStatus.FAILURE, tags=tags_for(first, first))
+        run = create_run_for_test(
+            instance, job_name="job", status=dg.DagsterRunStatus.STARTED, tags=tags_for(first, first)
+        )
+        fail(instance, run, *ERROR)
     for _ in range(600):
         create_run_for_test(instance, job_name="job", status=dg.DagsterRunStatus.SUCCESS, tags=tags_for(second, second))
     instance.report_runless_asset_event(dg.AssetMaterialization(LAST, partition=second))

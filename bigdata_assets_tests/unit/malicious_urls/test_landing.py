@@ -3,7 +3,9 @@ import time
 
 import dagster as dg
 import pytest
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
+from bigdata_assets import definitions
 from bigdata_assets import settings as settings_module
 from bigdata_assets.malicious_urls import sensors
 from bigdata_assets.malicious_urls.asset_checks import total_variation
@@ -14,6 +16,9 @@ from bigdata_assets.malicious_urls.partitions import (
     landed_files,
     landing_folder,
 )
+from bigdata_assets.malicious_urls.tables import PREDICTIONS, QUARANTINED_BATCH_URLS, URL_BATCHES
+from bigdata_assets.partition_ranges import tags_for
+from bigdata_assets_tests.runs import ERROR, fail
 
 
 @pytest.fixture
@@ -84,19 +89,51 @@ def test_a_failed_file_is_tried_three_times_in_all_each_with_its_own_run_key(set
     with dg.DagsterInstance.ephemeral() as instance:
         _, cursor = tick(sensor, instance)
         keys = []
-        for _ in range(3):
+        for errors in (ERROR, (), (), ERROR, ERROR):  # two ended with their process: no fault of the file
             result, cursor = tick(sensor, instance, cursor)
             keys.append(result.run_requests[0].run_key)
-            _a_run(instance, result.run_requests[0], dg.DagsterRunStatus.FAILURE)
-        assert len(set(keys)) == 3
+            fail(instance, _a_run(instance, result.run_requests[0], dg.DagsterRunStatus.STARTED), *errors)
+        assert len(set(keys)) == 5
         assert isinstance(tick(sensor, instance, cursor)[0], dg.SkipReason)
+
+
+def test_what_a_backfill_or_anybodys_run_is_to_score_is_not_asked_for(settings, folder):
+    sensor = sensors.landing_sensor(settings)
+    names = ["a.csv", "b.csv", "c.csv"]
+    for name in names:
+        land(folder, name)
+    with dg.DagsterInstance.ephemeral() as instance:
+        _, cursor = tick(sensor, instance)
+        instance.add_dynamic_partitions(str(LANDED_FILES.name), names)
+        asked = {
+            "backfill_id": "b1",
+            "asset_graph": definitions.defs.resolve_asset_graph(),
+            "partition_names": names[:1],
+            "asset_selection": [URL_BATCHES.key, QUARANTINED_BATCH_URLS.key, PREDICTIONS.key],
+            "backfill_timestamp": time.time(),
+            "dynamic_partitions_store": instance,
+            "tags": {},
+            "all_partitions": False,
+            "title": None,
+            "description": None,
+            "run_config": None,
+        }
+        backfill = PartitionBackfill.from_asset_partitions(**asked)
+        instance.add_backfill(backfill)  # its daemon has asked for no run yet
+        run = dg.DagsterRun(job_name="any", tags=tags_for("b.csv", "b.csv"), status=dg.DagsterRunStatus.STARTED)
+        instance.add_run(run)
+        result, cursor = tick(sensor, instance, cursor)
+        assert [request.partition_key for request in result.run_requests] == ["c.csv"]
+        instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
+        result, _ = tick(sensor, instance, cursor)
+        assert "a.csv" in [request.partition_key for request in result.run_requests]
 
 
 def test_what_was_scored_by_hand_is_not_scored_again_unless_it_changed(settings, folder):
     sensor = sensors.landing_sensor(settings)
     land(folder, "a.csv")
     (file,), _ = landed_files(folder)
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
 
         def report(asset, **metadata):
             event = dg.AssetMaterialization(["malicious_urls", asset], partition="a.csv", metadata=metadata)
@@ -131,7 +168,7 @@ def test_the_schedule_takes_what_has_no_predictions(settings, folder):
     land(folder, "a.csv")
     land(folder, "b.csv")
     land(folder, "fresh.csv", age_s=0)
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         instance.report_runless_asset_event(
             dg.AssetMaterialization(["malicious_urls", "predictions"], partition="a.csv")
         )
@@ -148,7 +185,8 @@ def _night():
 
 
 def _a_run(instance, request, status):
-    instance.add_run(dg.DagsterRun(job_name="score_landed_file", tags=dict(request.tags), status=status))
+    tags = {**request.tags, "dagster/partition": request.partition_key}
+    return instance.add_run(dg.DagsterRun(job_name="score_landed_file", tags=tags, status=status))
 
 
 def test_total_variation():
