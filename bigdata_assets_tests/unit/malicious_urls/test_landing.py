@@ -168,7 +168,7 @@ def test_the_schedule_takes_what_has_no_predictions(settings, folder):
     land(folder, "a.csv")
     land(folder, "b.csv")
     land(folder, "fresh.csv", age_s=0)
-    with dg.DagsterInstance.ephemeral() as instance:
+    with dg.instance_for_test() as instance:
         instance.report_runless_asset_event(
             dg.AssetMaterialization(["malicious_urls", "predictions"], partition="a.csv")
         )
