@@ -7,11 +7,12 @@ daemon or a killed run neither makes a batch twice nor leaves one out.
 Batches have an order, the one in which they were planned: Dagster keeps dynamic partitions in it.
 """
 
+import contextlib
 import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -100,6 +101,12 @@ def lag(batches: Iterable[Batch], held: Mapping[int, Offsets]) -> dict[int, int]
     return {partition: offsets.end - following.get(partition, offsets.begin) for partition, offsets in held.items()}
 
 
+def _made_anew(topic: str, why: str) -> BatchError:
+    return BatchError(
+        f"{topic} was made anew: {why}. Read it under another name, or delete the old batches' partitions and rows."
+    )
+
+
 def plan(
     topic: str, following: Mapping[int, int], held: Mapping[int, Offsets], rows: int, ripe: Iterable[int], most: int
 ) -> list[Batch]:
@@ -120,10 +127,7 @@ def plan(
     for partition, offsets in sorted(held.items()):
         first = following.get(partition, offsets.begin)
         if offsets.end < first:
-            raise BatchError(
-                f"{topic}, partition {partition}, ends at {offsets.end}, but batches up to {first} were planned: the "
-                "topic was made anew. Read it under another name, or delete the old batches' partitions and rows."
-            )
+            raise _made_anew(topic, f"partition {partition} ends at {offsets.end}, batches up to {first} were planned")
         cuts = list(range(max(first, offsets.begin), offsets.end, rows))[: most + 1]
         found = [Batch(topic, partition, cut, min(cut + rows, offsets.end)) for cut in cuts]
         if found and len(found[-1]) < rows and partition not in ripe:
@@ -212,10 +216,27 @@ class Stream:
     ) -> list[Batch]:
         """Plan batches, of `rows` messages or else BATCH_ROWS, and add their keys at once."""
         with self._planning():
-            following = next_offsets(self.planned(instance))
+            already = self.planned(instance)
+            self._recognise(instance, known=bool(already))
+            following = next_offsets(already)
             new = plan(self.topic, following, held, rows or self.settings.batch_rows, ripe, most)
             instance.add_dynamic_partitions(str(self.partitions.name), [batch.key for batch in new])
         return new
+
+    def _recognise(self, instance: dg.DagsterInstance, *, known: bool) -> None:
+        """Keep the id of the topic, once: `known` says that batches of it are planned already.
+
+        Raises:
+            BatchError: it is another one's.
+        """
+        id_, name = self.kafka.topic_id(self.topic), _ids(self.partitions)
+        if is_made_anew(instance, self.partitions, self.topic, id_):
+            if known:
+                raise _made_anew(self.topic, f"its id is {id_} now")
+            for old in [old for old in instance.get_dynamic_partitions(name) if old.startswith(f"{self.topic}:")]:
+                instance.delete_dynamic_partition(name, old)
+        if id_:
+            instance.add_dynamic_partitions(name, [f"{self.topic}:{id_}"])
 
     def add_all(self, instance: dg.DagsterInstance, rows: int = 0) -> None:
         """Make batches of all that waits, without the sensor; nothing where no broker answers or no topic is there."""
@@ -352,21 +373,56 @@ def _ended_at(record: dg.RunRecord) -> float:
     return record.end_time or record.update_timestamp.timestamp()
 
 
-def in_order(instance: dg.DagsterInstance, partitions: dg.DynamicPartitionsDefinition, topic: str) -> list[str]:
-    """Keys of a topic's batches, in the order in which they were planned."""
-    keys = instance.get_dynamic_partitions(str(partitions.name))
-    return [key for key in keys if parse(key).topic == topic]
+def in_order(
+    instance: dg.DagsterInstance, partitions: dg.DynamicPartitionsDefinition, topic: str | None = None
+) -> list[str]:
+    """Keys of a topic's batches, or of all topics', in the order in which they were planned."""
+    return [batch.key for batch in _batches(instance.get_dynamic_partitions(str(partitions.name)), topic)]
 
 
 def planned(instance: dg.DagsterInstance, partitions: dg.DynamicPartitionsDefinition, topic: str) -> set[Batch]:
     """All batches of a topic that were ever planned, with those that were given up."""
-    given_up = instance.get_dynamic_partitions(_given_up(partitions))
-    return {parse(key) for key in {*in_order(instance, partitions, topic), *given_up} if parse(key).topic == topic}
+    names = (str(partitions.name), _given_up(partitions))
+    return {batch for name in names for batch in _batches(instance.get_dynamic_partitions(name), topic)}
+
+
+def topic_of(keys: Iterable[str]) -> str:
+    """The topic that batches are of.
+
+    Raises:
+        BatchError: they are of several, each of which has an order of its own.
+    """
+    topics = {parse(key).topic for key in keys}
+    if len(topics) != 1:
+        raise BatchError(f"a run is for batches of one topic; these are of {sorted(topics)}: run them apart.")
+    return topics.pop()
+
+
+def is_made_anew(
+    instance: dg.DagsterInstance, partitions: dg.DynamicPartitionsDefinition, topic: str, id_: str
+) -> bool:
+    """Whether batches were planned of another topic of this name."""
+    known = [name for name in instance.get_dynamic_partitions(_ids(partitions)) if name.startswith(f"{topic}:")]
+    return bool(id_ and known and f"{topic}:{id_}" not in known)
+
+
+def _batches(keys: Iterable[str], topic: str | None) -> Iterator[Batch]:
+    """The batches, of a topic or of any, that `keys` name: somebody may have added any key in the UI."""
+    for key in keys:
+        with contextlib.suppress(BatchError):
+            batch = parse(key)
+            if topic in (None, batch.topic):
+                yield batch
 
 
 def _given_up(partitions: dg.DynamicPartitionsDefinition) -> str:
     """Name of a set of keys that Dagster keeps for us: no asset has them for its partitions."""
     return f"{partitions.name}_given_up"
+
+
+def _ids(partitions: dg.DynamicPartitionsDefinition) -> str:
+    """The same of `topic:id`, of the topics that batches were planned of."""
+    return f"{partitions.name}_topics"
 
 
 def batch_sensor(name: str, stream: Stream) -> dg.SensorDefinition:

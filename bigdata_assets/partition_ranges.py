@@ -18,6 +18,8 @@ UNFINISHED = [
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 ONE_KEY = "dagster/partition"
+FILE_VERSION = "landed_file"
+"""Metadata of a partition that is read from a file: which version of that one."""
 
 
 def tags_for(first: str, last: str) -> dict[str, str]:
@@ -45,6 +47,20 @@ def in_work(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[str]:
             subsets = backfill.asset_backfill_data.target_subset.partitions_subsets_by_asset_key.values()
             found |= set(keys) & {key for subset in subsets for key in subset.get_partition_keys()}
     return found
+
+
+def is_made_of(instance: dg.DagsterInstance, read: dg.AssetKey, made: dg.AssetKey, key: str, version: str) -> bool:
+    """Whether the partition of `read` holds this version of its file, and `made` was materialised after that."""
+
+    def newest(asset: dg.AssetKey) -> dg.EventLogRecord | None:
+        wanted = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[key])
+        return next(iter(instance.fetch_materializations(wanted, limit=1).records), None)
+
+    source, result = newest(read), newest(made)
+    if source is None or source.asset_materialization is None or result is None:
+        return False
+    told = source.asset_materialization.metadata.get(FILE_VERSION)
+    return told is not None and told.value == version and result.storage_id > source.storage_id
 
 
 def contiguous(all_keys: Sequence[str], wanted: Iterable[str], most: int | None = None) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ from bigdata_assets.crimes.tables import (
     QUARANTINED_MESSAGES,
     REPORT,
 )
-from bigdata_assets.kafka_batches import Batch, in_order, lag, parse, planned
+from bigdata_assets.kafka_batches import Batch, in_order, is_made_anew, lag, parse, planned, topic_of
 from bigdata_assets.reports import Report
 from bigdata_assets.resources.kafka import (
     MAX_MESSAGE_BYTES,
@@ -84,19 +84,22 @@ def historic_reports(
 )
 def crime_messages(context: dg.AssetExecutionContext) -> pa.Table:
     """The messages of the run's offset ranges; from the table itself where the topic has forgotten what is in it."""
-    tables = []
-    with context.resources.kafka.reader() as reader:
+    kafka, topic, tables = context.resources.kafka, topic_of(context.partition_keys), []
+    made_anew = is_made_anew(context.instance, CRIME_BATCHES, topic, kafka.topic_id(topic))
+    with kafka.reader() as reader:
         for key in sorted(context.partition_keys):
             batch = parse(key)
             try:
-                messages = reader.read(batch.topic, batch.partition, batch.first, batch.end)
+                if made_anew:
+                    raise OffsetsExpiredError(f"{topic} was made anew: what {key} named is not there any more")
+                messages = reader.read(topic, batch.partition, batch.first, batch.end)
             except OffsetsExpiredError as error:
                 messages = _stored_messages(context.resources.delta, key)
                 if not messages.num_rows:
                     raise
                 context.log.warning("%s: replayed from %s, since %s", key, CRIME_MESSAGES.path, error)
             tables.append(messages.append_column("batch", pa.array([key] * messages.num_rows, pa.string())))
-    held = context.resources.kafka.offsets(parse(context.partition_keys[0]).topic)
+    held = kafka.offsets(topic)
     for key, messages in zip(sorted(context.partition_keys), tables, strict=True):
         metadata = _freshness(parse(key), messages, held)
         context.add_asset_metadata(metadata, asset_key=CRIME_MESSAGES.key, partition_key=key)
@@ -199,7 +202,7 @@ def stream_report(context: dg.AssetExecutionContext) -> Report:
     """Metric per batch plots, drift and lag."""
     from bigdata_assets.crimes.logic import stream_report as logic
 
-    keys = context.instance.get_dynamic_partitions(str(CRIME_BATCHES.name))
+    keys = in_order(context.instance, CRIME_BATCHES)
     delta = context.resources.delta
     columns = ["batch", "kafka_offset", "occurred_at", "iucr", "location_description", "domestic", "district", "arrest"]
     stored = delta.exists(BATCH_METRICS)
@@ -239,7 +242,7 @@ def _lag(context: dg.AssetExecutionContext, keys: Sequence[str]) -> dict[int, in
 
 
 def _order(context: dg.AssetExecutionContext) -> list[str]:
-    return in_order(context.instance, CRIME_BATCHES, parse(context.partition_keys[0]).topic)
+    return in_order(context.instance, CRIME_BATCHES, topic_of(context.partition_keys))
 
 
 def _versions_before(delta: Any, order: Sequence[str], first: str, ids: set[int]) -> dict[int, int]:

@@ -20,7 +20,7 @@ from bigdata_assets.crimes.logic.prequential import Snapshot, TestThenTrain, onl
 from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIME_BATCHES
 from bigdata_assets.crimes.tables import ARREST_SCORES, CRIME_REPORTS, HISTORIC_REPORTS, REPORT
 from bigdata_assets.io_managers.delta import DeltaIOManager
-from bigdata_assets.kafka_batches import in_order, parse
+from bigdata_assets.kafka_batches import in_order, parse, topic_of
 from bigdata_assets.resources.snapshots import SnapshotStore
 
 TAIL_MONTHS = 3
@@ -168,7 +168,7 @@ def _test_then_train(context: dg.AssetExecutionContext, rows: pd.DataFrame, conf
     from bigdata_assets.crimes.logic import window
 
     delta, snapshots = context.resources.delta, context.resources.snapshots
-    topic = parse(context.partition_keys[0]).topic
+    topic = topic_of(context.partition_keys)
     order = in_order(context.instance, CRIME_BATCHES, topic)
     wanted = sorted(context.partition_keys, key=order.index)
     stored = context.instance.get_materialized_partitions(CRIME_REPORTS.key)

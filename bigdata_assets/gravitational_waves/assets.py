@@ -1,5 +1,6 @@
 """Assets of the gravitational_waves branch: the training set, its gallery, and classifiers of chirps."""
 
+import contextlib
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -32,6 +33,7 @@ from bigdata_assets.io_managers.keras_model import StoredKerasModel, TrainedKera
 from bigdata_assets.io_managers.sklearn_model import StoredModel, TrainedModel
 from bigdata_assets.io_managers.spark_model import StoredSparkModel, TrainedSparkModel
 from bigdata_assets.io_managers.staging import StagedFiles
+from bigdata_assets.partition_ranges import FILE_VERSION
 from bigdata_assets.reports import Report
 from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.sources import Sources
@@ -344,9 +346,15 @@ def glitch_cnn_report(
 )
 def strain(context: dg.AssetExecutionContext, sources: Sources) -> tuple[pa.Table, pa.Table]:
     """The seconds around the run's events, and the files that cannot be used."""
-    from bigdata_assets.gravitational_waves.logic import sky
+    from bigdata_assets.gravitational_waves.logic import events, sky
+    from bigdata_assets.gravitational_waves.logic.strain import StrainFileError
 
-    found, refused = sky.read_strain(sources.folder(BRANCH, download=False), sorted(context.partition_keys))
+    folder = sources.folder(BRANCH, download=False)
+    for key in context.partition_keys:
+        with contextlib.suppress(StrainFileError):  # said in quarantined_strain
+            version = {FILE_VERSION: events.version(events.file_of(folder, key))}
+            context.add_asset_metadata(version, asset_key=STRAIN.key, partition_key=key)
+    found, refused = sky.read_strain(folder, sorted(context.partition_keys))
     return (
         pa.concat_tables([STRAIN.arrow_schema.empty_table(), *found], promote_options="permissive"),
         pa.Table.from_pylist(refused, schema=QUARANTINED_STRAIN.arrow_schema),

@@ -17,7 +17,7 @@ from bigdata_assets.gravitational_waves.tables import (
     STRAIN,
 )
 from bigdata_assets.interruptions import NO_OTHER_RETRY, attempts_left
-from bigdata_assets.partition_ranges import in_work
+from bigdata_assets.partition_ranges import in_work, is_made_of
 from bigdata_assets.runtime import sources
 from bigdata_assets.settings import Settings
 from bigdata_assets.sources import SourceUnavailableError
@@ -102,20 +102,17 @@ def _requests(instance: dg.DagsterInstance, folder: Path, keys: list[str]) -> It
 
     busy = in_work(instance, keys)
     for key in keys:
-        status = events.file_of(folder, key).stat()
-        if time.time() - status.st_mtime < SETTLE_S or _looked_at(instance, key) > status.st_mtime:
+        path = events.file_of(folder, key)
+        version = events.version(path)
+        if time.time() - path.stat().st_mtime < SETTLE_S:
             continue
-        identity = f"{key}:{status.st_size}-{status.st_mtime_ns}"
+        if is_made_of(instance, STRAIN.key, EVENT_PREDICTIONS.key, key, version):
+            continue
+        identity = f"{key}:{version}"
         runs = instance.get_runs(dg.RunsFilter(tags={FILE_TAG: identity}))
         if key not in busy and attempts_left(instance, runs, MAX_ATTEMPTS):
             tags = {FILE_TAG: identity} | NO_OTHER_RETRY
             yield dg.RunRequest(f"{identity}:{len(runs)}", partition_key=key, tags=tags)
-
-
-def _looked_at(instance: dg.DagsterInstance, key: str) -> float:
-    """When predictions of an event were last stored, by whatever run; Unix seconds, 0 for never."""
-    wanted = dg.AssetRecordsFilter(asset_key=EVENT_PREDICTIONS.key, asset_partitions=[key])
-    return max((record.timestamp for record in instance.fetch_materializations(wanted, limit=1).records), default=0.0)
 
 
 def _registered(instance: dg.DagsterInstance) -> set[str]:

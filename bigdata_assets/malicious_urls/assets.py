@@ -10,7 +10,7 @@ from pydantic import Field
 from pyspark.sql import DataFrame
 
 from bigdata_assets.io_managers.sklearn_model import StoredModel, TrainedModel
-from bigdata_assets.malicious_urls.partitions import FINGERPRINT, LANDED_FILES, landed_file, landing_folder
+from bigdata_assets.malicious_urls.partitions import LANDED_FILES, landed_file, landing_folder
 from bigdata_assets.malicious_urls.tables import (
     BRANCH,
     CLASSES,
@@ -22,6 +22,7 @@ from bigdata_assets.malicious_urls.tables import (
     TOP_DOMAINS,
     URL_BATCHES,
 )
+from bigdata_assets.partition_ranges import FILE_VERSION
 from bigdata_assets.reports import Report
 from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.runtime import REFRESHED_BY_INPUT
@@ -138,7 +139,7 @@ def url_batches(context: dg.AssetExecutionContext) -> Iterator[dg.Output[DataFra
 
     folder = landing_folder(context.resources.delta.storage)
     for name in context.partition_keys:
-        version = {FINGERPRINT: landed_file(folder / name).fingerprint}
+        version = {FILE_VERSION: landed_file(folder / name).fingerprint}
         context.add_asset_metadata(version, asset_key=URL_BATCHES.key, partition_key=name)
     splits = [split for name in sorted(context.partition_keys) for split in reading.plan_splits(folder / name)]
     rows = reading.read_urls(context.resources.spark.spark_session, splits)

@@ -15,8 +15,6 @@ LANDED_FILES = dg.DynamicPartitionsDefinition(name="landed_url_files")
 
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}\.(csv|csv\.gz|parquet)")
 """Names that are safe as a partition key, in a path and in SQL alike."""
-FINGERPRINT = "landed_file"
-"""Metadata of a url_batches partition: which version of the file was read."""
 LOG = logging.getLogger(__name__)
 UNFINISHED = re.compile(r"^[._]|\.(tmp|part|partial|crdownload|swp|filepart|inprogress)$|~$", re.IGNORECASE)
 """Names that programs give to a file which they are still writing."""

@@ -8,7 +8,6 @@ import dagster as dg
 
 from bigdata_assets.interruptions import NO_OTHER_RETRY, attempts_left
 from bigdata_assets.malicious_urls.partitions import (
-    FINGERPRINT,
     LANDED_FILES,
     LandedFile,
     complete_files,
@@ -16,7 +15,7 @@ from bigdata_assets.malicious_urls.partitions import (
     landing_folder,
 )
 from bigdata_assets.malicious_urls.tables import PREDICTIONS, QUARANTINED_BATCH_URLS, URL_BATCHES
-from bigdata_assets.partition_ranges import in_work
+from bigdata_assets.partition_ranges import in_work, is_made_of
 from bigdata_assets.settings import Settings
 
 SETTLE_S = 10
@@ -103,7 +102,6 @@ def _requests(instance: dg.DagsterInstance, files: list[LandedFile]) -> Iterator
 
     A run key that was used is never launched again, even if that run failed: the attempt's number is part of it.
     """
-    scored = instance.get_latest_storage_id_by_partition(PREDICTIONS.key, dg.DagsterEventType.ASSET_MATERIALIZATION)
     busy = in_work(instance, [file.name for file in files])
     sent = 0
     for file in files:
@@ -113,20 +111,11 @@ def _requests(instance: dg.DagsterInstance, files: list[LandedFile]) -> Iterator
         runs = instance.get_runs(dg.RunsFilter(tags={FILE_TAG: identity}))
         if file.name in busy or not attempts_left(instance, runs, MAX_ATTEMPTS):
             continue
-        if not runs and _is_scored(instance, file, scored.get(file.name, -1)):
+        if not runs and is_made_of(instance, URL_BATCHES.key, PREDICTIONS.key, file.name, file.fingerprint):
             continue
         sent += 1
         tags = {FILE_TAG: identity} | NO_OTHER_RETRY
         yield dg.RunRequest(f"{identity}:{len(runs)}", partition_key=file.name, tags=tags)
-
-
-def _is_scored(instance: dg.DagsterInstance, file: LandedFile, predicted: int) -> bool:
-    """Whether this version of a file was read, and predicted after that; `predicted`: that event's place in the log."""
-    wanted = dg.AssetRecordsFilter(asset_key=URL_BATCHES.key, asset_partitions=[file.name])
-    for record in instance.fetch_materializations(wanted, limit=1).records:
-        read = record.asset_materialization.metadata.get(FINGERPRINT) if record.asset_materialization else None
-        return read is not None and read.value == file.fingerprint and predicted > record.storage_id
-    return False
 
 
 def _registered(instance: dg.DagsterInstance) -> set[str]:

@@ -121,6 +121,25 @@ class KafkaResource(dg.ConfigurableResource):
             finally:
                 client.close()
 
+    def topic_id(self, topic: str) -> str:
+        """What tells a topic from another one of the same name; empty where the broker has no such ids, or no topic.
+
+        Raises:
+            KafkaUnreachableError: no broker answers.
+        """
+        from kafka import KafkaAdminClient
+        from kafka.errors import UnknownTopicOrPartitionError
+
+        with self._connected():
+            client = KafkaAdminClient(**self._connection())
+            try:
+                described = client.describe_topics([topic])
+            except UnknownTopicOrPartitionError:
+                return ""
+            finally:
+                client.close()
+        return next((str(about.get("topic_id") or "") for about in described if not about["error_code"]), "")
+
     def create_topic(self, topic: str, partitions: int, configuration: Mapping[str, str] | None = None) -> None:
         """Create a topic if there is none of that name."""
         from kafka import KafkaAdminClient

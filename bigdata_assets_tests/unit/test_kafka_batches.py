@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigdata_assets import kafka_batches
-from bigdata_assets.kafka_batches import Batch, BatchError, Stream, next_offsets, parse, plan
+from bigdata_assets.kafka_batches import Batch, BatchError, Stream, next_offsets, parse, plan, topic_of
 from bigdata_assets.partition_ranges import RANGE_END, RANGE_START, covered, tags_for
 from bigdata_assets.resources.kafka import KafkaResource, Offsets
 from bigdata_assets.settings import Settings
@@ -97,7 +97,7 @@ def test_what_expired_before_it_was_read_is_a_batch_of_its_own():
 
 
 def test_a_topic_made_anew_and_overlapping_batches_are_told():
-    with pytest.raises(BatchError, match="ends at 5, but batches up to 7 were planned"):
+    with pytest.raises(BatchError, match="partition 0 ends at 5, batches up to 7 were planned"):
         plan("t", {0: 7}, {0: Offsets(0, 5)}, 10, (), 10)
     with pytest.raises(BatchError, match="shares messages"):
         next_offsets([Batch("t", 0, 0, 10), Batch("t", 0, 9, 12)])
@@ -117,8 +117,12 @@ class Broker(KafkaResource):
     def offsets(self, topic: str) -> dict[int, Offsets]:  # noqa: ARG002
         return HELD
 
+    def topic_id(self, topic: str) -> str:  # noqa: ARG002
+        return "".join(ID)
+
 
 HELD: dict[int, Offsets] = {}
+ID = ["a"]
 
 
 @pytest.fixture
@@ -130,6 +134,7 @@ def instance():
 @pytest.fixture
 def stream(tmp_path):
     HELD.clear()
+    ID[:] = ["a"]
     settings = Settings(DAGSTER_HOME=tmp_path, BATCH_ROWS=10, BATCH_SECONDS=0, BATCHES_PER_RUN=3)
     return Stream("t", PARTITIONS, "job", READ, LAST, settings, Broker(servers="localhost:1"))
 
@@ -321,6 +326,34 @@ def test_a_batch_that_failed_long_ago_is_still_known_to_have_failed(stream, inst
     HELD[0] = Offsets(0, 30)
     (request,), _, _ = stream.tick(instance, None)
     assert request.partition_key == stream.keys(instance)[2]
+
+
+def test_a_topic_made_anew_under_the_same_name_is_refused_while_batches_of_the_old_one_are_known(stream, instance):
+    HELD[0] = Offsets(0, 20)
+    stream.add_all(instance)
+    ID[:], HELD[0] = ["b"], Offsets(0, 90)  # longer than the old one: by its offsets it could be the same
+    with pytest.raises(BatchError, match="made anew"):
+        stream.tick(instance, None)
+    assert len(stream.keys(instance)) == 2
+    for key in stream.keys(instance):
+        instance.delete_dynamic_partition(str(PARTITIONS.name), key)
+    for _ in range(2):
+        stream.tick(instance, None)
+    assert parse(stream.keys(instance)[0]) == Batch("t", 0, 0, 10)
+
+
+def test_a_key_that_somebody_has_added_and_names_no_batch_stops_nothing(stream, instance):
+    HELD[0] = Offsets(0, 20)
+    instance.add_dynamic_partitions(str(PARTITIONS.name), ["any key"])
+    (request,), _, _ = stream.tick(instance, None)
+    assert covered(request.tags, stream.keys(instance)) == stream.keys(instance)
+
+
+def test_a_run_is_for_one_topic():
+    keys = [Batch("t", 0, 0, 10).key, Batch("u", 0, 0, 10).key]
+    assert topic_of(keys[:1]) == "t"
+    with pytest.raises(BatchError, match=r"\['t', 'u'\]"):
+        topic_of(keys)
 
 
 def test_what_is_given_up_is_not_planned_again(stream, instance):

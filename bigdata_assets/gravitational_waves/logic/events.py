@@ -142,6 +142,12 @@ def file_of(folder: Path, key: str) -> Path:
     return find(folder / FOLDER, detector, named(read(folder), name).gps_s)
 
 
+def version(path: Path) -> str:
+    """What changes when a file is written again, also to the same size or with an old time."""
+    status = path.stat()
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
 def parse(key: str) -> tuple[str, str]:
     """Event and detector of a partition key."""
     event, _, detector = key.rpartition("-")

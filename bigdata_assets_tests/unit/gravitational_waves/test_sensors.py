@@ -105,10 +105,19 @@ def test_nothing_is_asked_for_before_there_are_models(place):
 def test_what_was_looked_at_by_hand_and_what_has_no_strain_is_left_alone(place, instance):
     events.add(place, events.Event("GW170104", 1_167_559_936.6))
     instance.add_dynamic_partitions(str(SKY_EVENTS.name), ["GW150914-H1"])
-    instance.report_runless_asset_event(dg.AssetMaterialization(EVENT_PREDICTIONS.key, partition="GW150914-H1"))
+    key = "GW150914-H1"
+
+    def report(asset, **metadata):
+        instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=key, metadata=metadata))
+
+    report(STRAIN.key, landed_file=events.version(events.file_of(place, key)))
+    report(EVENT_PREDICTIONS.key)
     requests, said = tick(place, instance)
     assert requests == []
     assert "no strain yet of GW170104" in said
+    put_whole_file(place, "H1", age_s=90_000)  # another one, with the time of its source, as rsync puts it
+    report(EVENT_PREDICTIONS.key)  # of what was read before
+    assert [request.partition_key for request in tick(place, instance)[0]] == [key]
 
 
 def test_a_broken_list_stops_no_other_branch(place):
