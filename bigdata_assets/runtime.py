@@ -26,10 +26,17 @@ REFRESH = dg.AutomationConditionSensorDefinition(
 )
 
 _INPUT_CHANGED = dg.AutomationCondition.any_deps_updated()
+# Of a request nothing is left when its run fails: it is made again, with time between, until one succeeds.
+_TO_BE_TRIED_AGAIN = dg.AutomationCondition.execution_failed() & dg.AutomationCondition.cron_tick_passed(
+    "*/5 * * * *"
+).since(dg.AutomationCondition.newly_requested())
 REFRESHED_BY_INPUT = (
-    # True also a tick later: what is true in the tick after a request is cleared with that request.
-    (_INPUT_CHANGED | (~_INPUT_CHANGED).newly_true()).since(
-        dg.AutomationCondition.newly_requested() | dg.AutomationCondition.initial_evaluation()
+    (
+        # True also a tick later: what is true in the tick after a request is cleared with that request.
+        (_INPUT_CHANGED | (~_INPUT_CHANGED).newly_true()).since(
+            dg.AutomationCondition.newly_requested() | dg.AutomationCondition.initial_evaluation()
+        )
+        | _TO_BE_TRIED_AGAIN
     )
     & ~dg.AutomationCondition.any_deps_in_progress()
     & ~dg.AutomationCondition.in_progress()

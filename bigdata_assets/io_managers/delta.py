@@ -291,9 +291,11 @@ class DeltaIOManager(dg.IOManager):
                 partition_key=key,
             )
 
-    def rows_by_partition(self, table: Table, keys: Sequence[str] | None = None) -> Counter[str]:
-        """Rows of each partition in the table's newest version, or of its partitions `keys`; none counts 0."""
-        return _partition_rows(table, self.stored(table), keys)
+    def rows_by_partition(
+        self, table: Table, keys: Sequence[str] | None = None, version: int | None = None
+    ) -> Counter[str]:
+        """Rows of each partition in a version of the table, or of its partitions `keys`; none counts 0."""
+        return _partition_rows(table, self.stored(table, version), keys)
 
     # -- reading
 
@@ -337,6 +339,15 @@ class DeltaIOManager(dg.IOManager):
     ) -> pa.Table:
         """Columns of the table's newest version, or of its partitions `keys`, in this process's memory."""
         return _read_arrow(table, self.stored(table), keys, columns, where)
+
+    def query(self, table: Table, sql: str) -> pa.Table:
+        """What a query of deltalake's own engine finds in the table's newest version, whose name in it is `stored`.
+
+        For aggregates that fit this process's memory: Spark takes seconds to begin where this takes milliseconds.
+        """
+        from deltalake import QueryBuilder
+
+        return pa.table(QueryBuilder().register("stored", self.stored(table)).execute(sql))
 
     # -- what is stored
 
@@ -395,11 +406,6 @@ class DeltaIOManager(dg.IOManager):
 
     def version(self, table: Table) -> int:
         return int(self.stored(table).version())
-
-    def rows_in_log(self, table: Table, version: int) -> int:
-        """Rows of a version, from the log's file statistics."""
-        files = pa.table(self.stored(table, version).get_add_actions(flatten=True))
-        return int(pc.sum(files["num_records"]).as_py() or 0) if files.num_rows else 0
 
 
 def spark_schema(stored: Any) -> Any:

@@ -5,9 +5,9 @@ from typing import Any
 
 import dagster as dg
 import pyarrow.compute as pc
-from pyspark.sql import functions as F
 
 from bigdata_assets.checks import run_keys, schema_checks, share_result
+from bigdata_assets.malicious_urls.partitions import LANDED_FILES
 from bigdata_assets.malicious_urls.tables import (
     CLASSES,
     LABELLED_URLS,
@@ -28,8 +28,10 @@ PRIOR_DISTANCE = 0.25
 @dg.asset_check(asset=LABELLED_URLS.key, blocking=True, required_resource_keys={"delta"})
 def urls_are_unique(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
     """No URL is there twice: a repeated one could stand on both sides of a split."""
-    frame = context.resources.delta.read(LABELLED_URLS)
-    rows, distinct = frame.agg(F.count("*"), F.countDistinct("url")).first()
+    counts = context.resources.delta.query(
+        LABELLED_URLS, "SELECT count(*) AS n, count(DISTINCT url) AS n_distinct FROM stored"
+    )
+    rows, distinct = counts["n"][0].as_py(), counts["n_distinct"][0].as_py()
     return dg.AssetCheckResult(passed=rows == distinct, metadata={"repeated_urls": rows - distinct, "threshold": 0})
 
 
@@ -88,10 +90,11 @@ def predicted_shares(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckRes
     """Predicted class shares of each of the run's batches against the training prior; a warning, not an error."""
     delta = context.resources.delta
     prior = _class_shares(delta)
-    counts = delta.read(PREDICTIONS, run_keys(context)).groupBy("batch", "predicted_class").count().collect()
-    by_batch: dict[str, dict[str, int]] = {}
-    for batch, name, count in counts:
-        by_batch.setdefault(batch, {})[name] = count
+    grouped = "SELECT batch, predicted_class, count(*) AS n FROM stored GROUP BY batch, predicted_class"
+    keys, by_batch = run_keys(context), dict[str, dict[str, int]]()
+    for found in delta.query(PREDICTIONS, grouped).to_pylist():
+        if keys is None or found["batch"] in keys:
+            by_batch.setdefault(found["batch"], {})[found["predicted_class"]] = found["n"]
     distances = {batch: total_variation(shares, prior) for batch, shares in by_batch.items()}
     far = sorted(batch for batch, distance in distances.items() if distance > PRIOR_DISTANCE)
     return dg.AssetCheckResult(
@@ -115,15 +118,20 @@ def mart_counts_predictions(context: dg.AssetCheckExecutionContext) -> dg.AssetC
     Batches may have been scored since; that makes the mart older, not wrong.
     """
     delta = context.resources.delta
-    counted = delta.read(PREDICTION_MART).agg(F.coalesce(F.sum("urls"), F.lit(0))).first()[0]
+    counted = pc.sum(delta.read_arrow(PREDICTION_MART, columns=["urls"])["urls"]).as_py() or 0
     newest = delta.version(PREDICTIONS)
-    rows = {v: delta.rows_in_log(PREDICTIONS, v) for v in range(newest, max(newest - PREDICTION_VERSIONS, 0), -1)}
+    # Those of files that are partitions no more are in no mart.
+    files = context.instance.get_dynamic_partitions(str(LANDED_FILES.name))
+    rows = {
+        version: sum(delta.rows_by_partition(PREDICTIONS, files, version).values())
+        for version in range(newest, max(newest - PREDICTION_VERSIONS, -1), -1)
+    }
     matching = [version for version, count in rows.items() if count == counted]
     return dg.AssetCheckResult(
         passed=bool(matching),
         metadata={
             "counted": counted,
-            "predictions": rows.get(newest, 0),
+            "predictions": rows[newest],
             "predictions_version": matching[0] if matching else "none fits",
         },
     )

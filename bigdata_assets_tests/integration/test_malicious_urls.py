@@ -13,6 +13,7 @@ import pytest
 from deltalake import DeltaTable
 
 from bigdata_assets.malicious_urls.logic.classifier import TRUSTED_TYPES
+from bigdata_assets.malicious_urls.partitions import LANDED_FILES
 from bigdata_assets.malicious_urls.tables import CLASSES
 from bigdata_assets_tests.conftest import Engines, alive, kill_9, wait_for
 from bigdata_assets_tests.drills import Drill
@@ -104,6 +105,12 @@ def test_predictions_are_the_models_own_answers_and_the_mart_counts_each_once(pr
     assert set(mart["registered_domain"]) == {"example.org"}
     malicious = len(predictions) - by_class.get("benign", 0)
     assert top["malicious_urls"].sum() == malicious
+
+    with project.instance() as instance:
+        instance.delete_dynamic_partition(str(LANDED_FILES.name), NAMES[0])  # in the UI: its rows stay in the table
+    result = project.run(("prediction_mart",))
+    assert all(check.passed for check in checks(result).values())
+    assert project.table("prediction_mart")["urls"].sum() == len(predictions) - 50
 
 
 def test_two_backfills_at_once_lose_nothing(project: Project) -> None:

@@ -1,3 +1,5 @@
+from datetime import UTC, datetime, timedelta
+
 import dagster as dg
 import pytest
 
@@ -11,7 +13,9 @@ def source() -> None: ...
 
 
 @dg.asset(deps=[source], automation_condition=REFRESHED_BY_INPUT)
-def mart() -> None: ...
+def mart(context: dg.AssetExecutionContext) -> None:
+    if context.run.tags.get("fails"):
+        raise ValueError("the mart cannot be made")
 
 
 @pytest.fixture
@@ -19,13 +23,17 @@ def ticked():
     """How often the mart is asked for at the next tick, after these assets were stored in this order."""
     definitions = dg.Definitions([source, mart])
     with dg.DagsterInstance.ephemeral() as instance:
-        cursor = None
+        cursor, now = None, datetime.now(UTC).replace(minute=0, second=10)
 
-        def tick(*stored: dg.AssetKey) -> int:
-            nonlocal cursor
+        def tick(*stored: dg.AssetKey, run: str = "") -> int:
+            nonlocal cursor, now
+            now += timedelta(seconds=30)
             for key in stored:
                 instance.report_runless_asset_event(dg.AssetMaterialization(key))
-            result = dg.evaluate_automation_conditions(definitions, instance, cursor=cursor)
+            if run:
+                options = {"selection": [mart], "raise_on_error": False, "tags": {run: "1"}}
+                dg.materialize([source, mart], instance=instance, **options)
+            result = dg.evaluate_automation_conditions(definitions, instance, evaluation_time=now, cursor=cursor)
             cursor = result.cursor
             return result.total_requested
 
@@ -52,3 +60,13 @@ def test_the_last_of_many_changes_is_not_missed(ticked, changes):
     ticked()
     asked = [ticked(SOURCE) for _ in range(changes)]
     assert sum([asked[-1], ticked(), ticked(), ticked()]) == 1
+
+
+def test_a_mart_that_could_not_be_made_is_asked_for_again_until_it_is(ticked):
+    ticked()
+    assert ticked(SOURCE) == 1
+    for _ in range(3):
+        asked = [ticked(run="fails"), *(ticked() for _ in range(12))]
+        assert sum(asked) in (1, 2), "every five minutes"
+    assert ticked(run="succeeds") == 0
+    assert sum(ticked() for _ in range(30)) == 0
