@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 INPUTS := requirements.txt requirements-installer.txt pyproject.toml
 
-.PHONY: env run test tests drill bench lint format lock clean
+.PHONY: env run test tests drill soak bench lint format lock clean
 
 env: $(STAMP)
 	@$(BIN)/bigdata-assets jars >/dev/null
@@ -41,6 +41,12 @@ tests: env
 
 drill: env
 	$(BIN)/pytest --drill
+
+MINUTES ?= 3
+RATE ?= 60
+SEED ?= 1
+soak: env
+	$(BIN)/python -m bigdata_assets_tests.soak --minutes $(MINUTES) --rate $(RATE) --seed $(SEED)
 
 bench: env
 	$(BIN)/python -m benchmarks

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +90,7 @@ class Soak:
         wait_for(self._is_caught_up, HEALED_WITHIN_S, f"caught up after {self.kills}")
         figures = {
             "caught up after the last kill, s": round(time.monotonic() - last_kill),
-            "kills": dict(Counter(self.kills)),
+            "kills": len(self.kills),
         }
         return figures | self.account()
 
@@ -191,7 +190,7 @@ class Soak:
         with self.project.instance() as instance:
             runs = instance.get_runs()
             assert not [r for r in runs if r.status == dg.DagsterRunStatus.STARTED and not process_lives(instance, r)]
-        return {"messages": len(sent), "runs": dict(Counter(run.status.value for run in runs))}
+        return {"messages": len(sent), "runs": len(runs), "runs that failed": sum(not r.is_success for r in runs)}
 
     def _table(self, name: str) -> pd.DataFrame:
         return DeltaTable(f"{self.settings.storage}/crimes/{name}").to_pyarrow_table().to_pandas()

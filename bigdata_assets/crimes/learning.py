@@ -127,10 +127,18 @@ class Reports:
         return sorted(month for month in stored if month < f"{ends.astimezone(ZoneInfo(TIME_ZONE)):%Y-%m}")
 
 
-def start_of_month(rows: pd.DataFrame) -> datetime:
-    """Midnight, Chicago time, of the first day of the month in which the first of some reports occurred."""
-    first = rows["occurred_at"].min().to_pydatetime().astimezone(ZoneInfo(TIME_ZONE))
-    return first.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+def end_of_history(rows: pd.DataFrame) -> datetime:
+    """Midnight, Chicago time, of the first day of the month in which the first of a stream's first reports occurred.
+
+    At most a month before the middle one's: a single report of long ago would leave no history to learn.
+    """
+
+    def month(occurred_at: pd.Timestamp) -> pd.Period:
+        return occurred_at.tz_convert(TIME_ZONE).tz_localize(None).to_period("M")
+
+    times = rows["occurred_at"].sort_values()
+    first = max(month(times.iloc[0]), month(times.iloc[len(times) // 2]) - 1)
+    return first.to_timestamp().tz_localize(TIME_ZONE).to_pydatetime()
 
 
 def scored_by(delta: DeltaIOManager, table: Any, keys: Sequence[str]) -> dict[str, str]:
@@ -191,9 +199,11 @@ def _test_then_train(context: dg.AssetExecutionContext, rows: pd.DataFrame, conf
         return location
 
     def start(first: pd.DataFrame) -> Snapshot:
-        ends, models = start_of_month(first), OnlineModels()
+        ends, models = end_of_history(first), OnlineModels()
         reports.learn_history(models, ends, config.history_months)
-        context.log.info("learnt %d reports of the history before %s", models.reports, ends)
+        n_older = int((first["occurred_at"] < ends).sum())
+        told = "learnt %d reports of the history before %s; %d of the first batch are older and count in no figure"
+        context.log.info(told, models.reports, ends, n_older)
         return Snapshot(f"{topic}-start", models, {}, fit(None, ends), models.reports, ends)
 
     learner = TestThenTrain(
