@@ -96,15 +96,12 @@ def run(settings: Settings, *, materialize: bool = True) -> int:
         supervisor.await_ready(webserver)
         if not supervisor.stopping:
             click.echo(f"\n  Dagster UI: http://127.0.0.1:{settings.ui_port}   (Ctrl-C stops everything)\n")
-            if materialize:
-                _hold_refresh(settings)
+            _hold_refresh(settings)
         supervisor.spawn(daemon)
         for process in [*own_engines, daemon, *([reports] if reports else [])]:
             supervisor.await_ready(process)
-        if materialize and not supervisor.stopping:
-            _materialize_missing(supervisor, settings)
-        elif not supervisor.stopping:
-            _release_refresh(settings, RELEASE_ATTEMPTS)
+        if not supervisor.stopping:
+            _materialize_missing(supervisor, settings, wanted=materialize)
         try:
             supervisor.watch()
         finally:
@@ -113,11 +110,13 @@ def run(settings: Settings, *, materialize: bool = True) -> int:
     return 0
 
 
-def _materialize_missing(supervisor: Supervisor, settings: Settings) -> None:
+def _materialize_missing(supervisor: Supervisor, settings: Settings, *, wanted: bool) -> None:
     """What is missing, while the sensor that refreshes marts and reports is held back: they are made here too."""
-    click.echo(f"materialising what is missing, from the {settings.sources} sources ...")
-    command = [sys.executable, "-m", "bigdata_assets.cli", "materialize", "--missing"]
-    failed = supervisor.run(command, settings.environment())
+    failed = 0
+    if wanted:
+        click.echo(f"materialising what is missing, from the {settings.sources} sources ...")
+        command = [sys.executable, "-m", "bigdata_assets.cli", "materialize", "--missing"]
+        failed = supervisor.run(command, settings.environment())
     # Where we are being stopped, one attempt: the next `make run` lets the sensor go otherwise.
     held = _release_refresh(settings, 1 if supervisor.stopping else RELEASE_ATTEMPTS)
     if supervisor.stopping:
@@ -126,7 +125,7 @@ def _materialize_missing(supervisor: Supervisor, settings: Settings) -> None:
         click.echo(f"the sensor `{REFRESH_SENSOR}` could not be started again: switch it on in the UI", err=True)
     if failed:
         click.echo("some assets could not be materialised; the UI shows which and why", err=True)
-    else:
+    elif wanted:
         click.echo("everything is materialised")
 
 
@@ -176,6 +175,8 @@ def prepare_dagster_home(settings: Settings, *, end_runs: bool = True) -> None:
         with dg.DagsterInstance.from_config(str(home)):
             pass
     if end_runs:
+        if "run_launcher" not in (home / "dagster.yaml").read_text():
+            click.echo(f"{home}/dagster.yaml does not have runs noticed whose process died: see CHANGELOG.md", err=True)
         end_unfinished_runs(settings, "its process ended with the services that ran it")
 
 
