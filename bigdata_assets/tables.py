@@ -134,6 +134,10 @@ class Table:
             },
         }
 
+    def addable(self, stored: StructType) -> list[StructField]:
+        """Nullable columns that were declared after the table was stored: its rows have none of them."""
+        return [field for field in self.spark_schema if field.nullable and field.name not in stored.fieldNames()]
+
     def difference(self, schema: StructType) -> list[str]:
         """How a frame's or a stored table's columns differ from the declared ones; empty when they fit.
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -30,6 +30,7 @@ from bigdata_assets.gravitational_waves.tables import (
     STRAIN,
 )
 from bigdata_assets.io_managers.keras_model import StoredKerasModel, TrainedKerasModel
+from bigdata_assets.io_managers.model_card import THRESHOLD, threshold_of
 from bigdata_assets.io_managers.sklearn_model import StoredModel, TrainedModel
 from bigdata_assets.io_managers.spark_model import StoredSparkModel, TrainedSparkModel
 from bigdata_assets.io_managers.staging import StagedFiles
@@ -42,6 +43,7 @@ WHERE: dict[str, Any] = {"group_name": BRANCH, "owners": [f"team:{BRANCH}"], "ke
 """Of assets that are no tables."""
 TRAINING = "sample_type = 'train'"
 """The publisher's training rows: all that is fitted and tuned on."""
+NO_TEST = "sample_type != 'test'"
 VIEWS_TRIED = ["0.5,1.0", "0.5,1.0,2.0,4.0"]
 BY_EVENT: dict[str, Any] = {
     "partitions_def": SKY_EVENTS,
@@ -187,13 +189,16 @@ def chirp_svc_tuning(
 )
 def chirp_svc(glitch_features: DataFrame, chirp_svc_tuning: pd.DataFrame) -> TrainedSparkModel:
     """A pipeline of Spark ML, fitted on the training rows."""
-    from bigdata_assets.gravitational_waves.logic import svc
+    from bigdata_assets.gravitational_waves.logic import chirp_report, svc
 
     settings = svc.chosen(chirp_svc_tuning)
+    vectors = svc.vectors(glitch_features.where(NO_TEST), settings)
+    pipeline = svc.fit(vectors.where(TRAINING), settings)
     return TrainedSparkModel(
-        svc.fit(svc.vectors(glitch_features.where(TRAINING), settings), settings),
+        pipeline,
         inputs={CHIRP_SVC_TUNING.path: chirp_svc_tuning.attrs["delta_version"]},
         parameters=svc.parameters(settings),
+        metrics={THRESHOLD: chirp_report.threshold(svc.margins(pipeline, vectors).toPandas())},
     )
 
 
@@ -206,15 +211,18 @@ def chirp_svc(glitch_features: DataFrame, chirp_svc_tuning: pd.DataFrame) -> Tra
 )
 def rbf_svm(glitch_features: pd.DataFrame, config: SeedConfig) -> TrainedModel:
     """A scikit-learn pipeline, fitted on the training rows."""
-    from bigdata_assets.gravitational_waves.logic import rbf
+    from bigdata_assets.gravitational_waves.logic import chirp_report, rbf
 
-    rows = rbf.with_pixels(glitch_features.query("sample_type == 'train'"))
+    rows = rbf.with_pixels(glitch_features.query("sample_type != 'test'"))
+    training = rows[rows["sample_type"] == "train"]
+    model = rbf.fit(training, config.seed)
+    margins = rows[["label", "sample_type"]].assign(margin=rbf.margins(model, rows))
     return TrainedModel(
-        rbf.fit(rows, config.seed),
+        model,
         rbf.CLASSES,
         inputs={GLITCH_FEATURES.path: glitch_features.attrs["delta_version"]},
         parameters=config.model_dump(),
-        metrics={"n_training_glitches": len(rows)},
+        metrics={"n_training_glitches": len(training), THRESHOLD: chirp_report.threshold(margins)},
     )
 
 
@@ -235,7 +243,7 @@ def glitch_views(spectrograms: DataFrame) -> DataFrame:
 )
 def glitch_cnn(glitch_views: pd.DataFrame, config: CnnConfig) -> TrainedKerasModel:
     """A Keras model, stopped on the validation rows."""
-    from bigdata_assets.gravitational_waves.logic import cnn
+    from bigdata_assets.gravitational_waves.logic import chirp_report, cnn
 
     settings, rows = cnn.CnnSettings(**config.model_dump()), cnn.glitches(glitch_views)
     fitted = cnn.fit(rows.of("train"), rows.of("validation"), settings)
@@ -244,12 +252,16 @@ def glitch_cnn(glitch_views: pd.DataFrame, config: CnnConfig) -> TrainedKerasMod
         cnn.CLASSES,
         inputs={GLITCH_VIEWS.path: glitch_views.attrs["delta_version"]},
         parameters=cnn.parameters(settings, fitted),
-        metrics={"n_training_glitches": len(rows.of("train")), "epochs_run": len(fitted.history["loss"])},
+        metrics={
+            "n_training_glitches": len(rows.of("train")),
+            "epochs_run": len(fitted.history["loss"]),
+            THRESHOLD: chirp_report.threshold(cnn.chirp_margins(fitted.model, rows)),
+        },
         history=fitted.history,
     )
 
 
-@dg.asset(**CHIRP_PREDICTIONS.asset("2"))
+@dg.asset(**CHIRP_PREDICTIONS.asset("3"))
 def chirp_predictions(
     glitch_features: DataFrame,
     glitch_views: pd.DataFrame,
@@ -266,7 +278,14 @@ def chirp_predictions(
     margin = rbf.margins(rbf_svm.load(rbf.TRUSTED_TYPES), rows)
     kernel = rows[["id", "label", "sample_type"]].assign(margin=margin)
     network = cnn.chirp_margins(glitch_cnn.load(), cnn.glitches(glitch_views))
-    return chirp_report.predictions({"chirp_svc": linear, "rbf_svm": kernel, "glitch_cnn": network})
+    scored = {"chirp_svc": linear, "rbf_svm": kernel, "glitch_cnn": network}
+    judges = _judges(chirp_svc=chirp_svc.card, rbf_svm=rbf_svm.card, glitch_cnn=glitch_cnn.card)
+    return pd.concat([chirp_report.judged(name, scored[name], *judges[name]) for name in scored], ignore_index=True)
+
+
+def _judges(**cards: Mapping[str, Any]) -> dict[str, tuple[str, float]]:
+    """Version and threshold of each model."""
+    return {name: (card["version"], threshold_of(card)) for name, card in cards.items()}
 
 
 @dg.asset(
@@ -408,10 +427,9 @@ def qscans(context: dg.AssetExecutionContext, strain: DataFrame, config: ScanCon
     )
 
 
-@dg.asset(**EVENT_PREDICTIONS.asset("2"), **BY_EVENT)
+@dg.asset(**EVENT_PREDICTIONS.asset("3"), **BY_EVENT)
 def event_predictions(
     qscans: DataFrame,
-    chirp_predictions: pd.DataFrame,
     chirp_svc: StoredSparkModel,
     rbf_svm: StoredModel,
     glitch_cnn: StoredKerasModel,
@@ -429,7 +447,8 @@ def event_predictions(
         margins["rbf_svm"] = rows[["id"]].assign(margin=rbf.margins(rbf_svm.load(rbf.TRUSTED_TYPES), rows))
         views = cnn.glitches(cnn.glitch_views(sky.as_glitches(qscans)).toPandas())
         margins["glitch_cnn"] = sky.of_network(views.ids, cnn.probabilities(glitch_cnn.load(), views.views))
-    return sky.predictions(scans, margins, chirp_predictions)
+    judges = _judges(chirp_svc=chirp_svc.card, rbf_svm=rbf_svm.card, glitch_cnn=glitch_cnn.card)
+    return sky.predictions(scans, margins, judges)
 
 
 ASSETS: Sequence[dg.AssetsDefinition] = (

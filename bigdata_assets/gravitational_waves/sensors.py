@@ -27,7 +27,7 @@ MAX_ATTEMPTS = 3
 SETTLE_S = 60
 """A file that was written to so lately may not be whole yet."""
 FILE_TAG = "bigdata_assets/strain_file"
-MODELS = tuple(dg.AssetKey([BRANCH, name]) for name in ("chirp_predictions", "chirp_svc", "rbf_svm", "glitch_cnn"))
+MODELS = tuple(dg.AssetKey([BRANCH, name]) for name in ("chirp_svc", "rbf_svm", "glitch_cnn"))
 """What predictions are made with."""
 LOG = logging.getLogger(__name__)
 

@@ -179,6 +179,9 @@ CHIRP_SVC_TUNING = Table(
         Column("chosen", BooleanType(), "The trial that chirp_svc is fitted with."),
     ),
 )
+_MODEL_VERSION = Column(
+    "model_version", StringType(), "Of the model, as its model.json has it; its threshold is that one's.", nullable=True
+)
 CHIRP_PREDICTIONS = Table(
     BRANCH,
     "chirp_predictions",
@@ -188,6 +191,7 @@ CHIRP_PREDICTIONS = Table(
         Column("label", StringType(), "Its class, of 22."),
         _SAMPLE_TYPE,
         Column("model", StringType(), "chirp_svc, rbf_svm or glitch_cnn."),
+        _MODEL_VERSION,
         Column(
             "margin",
             DoubleType(),
@@ -274,6 +278,7 @@ EVENT_PREDICTIONS = Table(
         _SCAN_TIME,
         _IS_EVENT,
         Column("model", StringType(), "chirp_svc, rbf_svm or glitch_cnn."),
+        _MODEL_VERSION,
         Column("score", DoubleType(), "A machine's margin; the network's probability of Chirp."),
         Column("threshold", DoubleType(), "Of the score: as in chirp_predictions."),
         Column("label", StringType(), "The class that the network thinks most likely.", nullable=True),

@@ -246,6 +246,11 @@ class DeltaIOManager(dg.IOManager):
                     commit_properties=CommitProperties(max_commit_retries=0),
                 )
         stored = self.stored(table)
+        if added := table.addable(spark_schema(stored)):
+            # Another writer may be adding them too.
+            with contextlib.suppress(CommitFailedError):
+                stored.alter.add_columns(Schema.from_json(StructType(added).json()).fields)
+            stored = self.stored(table)
         if differences := table.difference(spark_schema(stored)):
             raise DeltaTableError(
                 f"{table.path} is stored at {self.location(table)} with other columns than tables.py declares: "
@@ -328,7 +333,9 @@ class DeltaIOManager(dg.IOManager):
         return frame if keys is None else frame.where(_is_in(str(table.partition_column), keys))
 
     def _read(self, table: Table, version: int) -> DataFrame:
-        return self.spark.read.format("delta").option("versionAsOf", version).load(self.location(table))
+        frame = self.spark.read.format("delta").option("versionAsOf", version).load(self.location(table))
+        absent = table.addable(spark_schema(self.stored(table, version)))
+        return frame.withColumns({field.name: functions.lit(None).cast(field.dataType) for field in absent})
 
     def read_arrow(
         self,
@@ -498,10 +505,14 @@ def _read_arrow(
     where: ds.Expression | None = None,
 ) -> pa.Table:
     names = list(columns or table.column_names)
+    absent = {field.name for field in table.addable(spark_schema(stored))}
     wanted = None if keys is None else ds.field(str(table.partition_column)).isin(list(keys))
     if where is not None:
         wanted = where if wanted is None else wanted & where
-    rows = stored.to_pyarrow_dataset().to_table(columns=names, filter=wanted)
+    rows = stored.to_pyarrow_dataset().to_table(columns=[name for name in names if name not in absent], filter=wanted)
+    for number, name in enumerate(names):
+        if name in absent:
+            rows = rows.add_column(number, name, pa.nulls(rows.num_rows))
     return rows.cast(pa.schema([table.arrow_schema.field(name) for name in names]))
 
 

@@ -18,6 +18,8 @@ from bigdata_assets.io_managers.files import finished_folders, remove_folder, wr
 CARD = "model.json"
 KEPT_VERSIONS = 10
 AGAIN = "Materialise the model's asset again."
+THRESHOLD = "threshold"
+"""Among a card's metrics."""
 
 
 class ModelFileError(RuntimeError):
@@ -109,6 +111,17 @@ class ModelIOManager(dg.ConfigurableIOManager):
         card = json.loads((versions[-1] / CARD).read_bytes())
         context.log.info("%s: model version %s", asset, card["version"])
         return versions[-1], card
+
+
+def threshold_of(card: Mapping[str, Any]) -> float:
+    """The score above which a model says yes: chosen when it was fitted, and of no other version.
+
+    Raises:
+        ModelFileError: it was stored when thresholds were not yet kept with models.
+    """
+    if THRESHOLD not in card["metrics"]:
+        raise ModelFileError(f"{card.get('asset', 'the model')}, version {card['version']}, has no threshold. {AGAIN}")
+    return float(card["metrics"][THRESHOLD])
 
 
 def file_identity(context: dg.OutputContext, data: bytes) -> dict[str, str]:

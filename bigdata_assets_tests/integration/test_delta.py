@@ -191,10 +191,28 @@ class TestWriting:
 
     def test_a_table_that_was_declared_otherwise_is_not_written_to(self, manager: DeltaIOManager) -> None:
         manager.write(ROWS, frame("a", 1), ["a"], "run")
-        changed = Table("toy", "rows", "Rows.", (*ROWS.columns, Column("more", T.LongType(), "More.", True)), "part")
+        changed = Table("toy", "rows", "Rows.", (*ROWS.columns, Column("more", T.LongType(), "More.")), "part")
         with pytest.raises(DeltaTableError, match=r"other columns than tables.py declares: column `more`"):
             manager.write(changed, frame("a", 1).assign(more=2), ["a"], "run")
         assert stored(manager) == [("a", 1)]
+
+    def test_a_nullable_column_that_was_declared_later_is_added_and_what_was_stored_has_none(
+        self, manager: DeltaIOManager
+    ) -> None:
+        manager.write(ROWS, frame("a", 1), ["a"], "run")
+        more = Column("more", T.LongType(), "More.", nullable=True)
+        longer = Table("toy", "rows", "Rows.", (*ROWS.columns, more), "part")
+
+        def found() -> list[tuple[int, int | None]]:
+            rows = manager.read_arrow(longer).select(["n", "more"]).to_pylist()
+            by_spark = manager.read(longer).select("n", "more").collect()
+            assert sorted(map(tuple, by_spark)) == sorted((row["n"], row["more"]) for row in rows)
+            return sorted((row["n"], row["more"]) for row in rows)
+
+        assert found() == [(1, None)]
+        manager.write(longer, frame("b", 2).assign(more=pd.array([7], "Int64")), ["b"], "run")
+        assert found() == [(1, None), (2, 7)]
+        assert stored(manager) == [("a", 1), ("b", 2)], "a declaration of before reads on"
 
 
 class TestDeclaration:

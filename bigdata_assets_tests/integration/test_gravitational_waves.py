@@ -303,11 +303,14 @@ def add_events(project: Project, *event_keys: str) -> list[str]:
 
 
 def use_models_of(project: Project, other: Project) -> None:
-    for name in ("chirp_predictions", "chirp_svc", "rbf_svm", "glitch_cnn"):
+    for name in ("chirp_svc", "rbf_svm", "glitch_cnn"):
         shutil.copytree(f"{other.settings.storage}/{BRANCH}/{name}", f"{project.settings.storage}/{BRANCH}/{name}")
 
 
 def test_simulated_events_are_chirps_and_the_background_is_not(with_models: Project) -> None:
+    from bigdata_assets.io_managers.sklearn_model import SklearnModelIOManager
+
+    run(with_models, ("rbf_svm",), config={"ops": {f"{BRANCH}__rbf_svm": {"config": {"seed": 1}}}})
     keys_found = add_events(with_models, "SIM171103-H1")
     assert keys_found == ["SIM170901-H1", "SIM170901-L1", "SIM171002-H1", "SIM171103-H1"]
     result = run(with_models, SKY_ASSETS, keys_found[0], keys_found[-1])
@@ -322,6 +325,14 @@ def test_simulated_events_are_chirps_and_the_background_is_not(with_models: Proj
     assert len(predicted) == 3 * 21
     assert predicted.query("is_event")["is_chirp"].all()
     assert predicted.query("not is_event")["is_chirp"].mean() <= 0.1
+    # A model that was fitted anew is compared with its own threshold, not with that which chirp_predictions has.
+    context = dg.build_input_context(asset_key=keys("rbf_svm")[0])
+    card = SklearnModelIOManager(storage=with_models.settings.storage).load_input(context).card
+    judged = predicted.query("model == 'rbf_svm'")
+    assert set(judged["model_version"]) == {card["version"]}
+    assert set(judged["threshold"]) == {card["metrics"]["threshold"]}
+    before = with_models.table("chirp_predictions", branch=BRANCH).query("model == 'rbf_svm'")
+    assert set(before["model_version"]).isdisjoint({card["version"]})
     # A threshold is the highest of 18 others: of 18 more, one or two may be above it.
     false = predicted.query("not is_event").groupby("model")["is_chirp"].sum()
     assert false.max() <= 3, false.to_dict()

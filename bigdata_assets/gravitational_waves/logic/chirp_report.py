@@ -1,6 +1,5 @@
 """How well chirps are told from glitches: all models on the publisher's split, the two machines by cross-validation."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,19 +18,21 @@ CLASSIC = "classic_svc"
 CONFUSIONS_A_ROW = 3
 
 
-def predictions(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Rows of chirp_predictions: each model's margins (id, label, sample_type, margin) with its own threshold.
+def threshold(rows: pd.DataFrame) -> float:
+    """A model's threshold by its margins (label, sample_type, margin), for its card.
 
-    The threshold comes from validation rows alone; where these have no glitch but chirps, from training rows.
+    From validation rows alone; where these have no glitch but chirps, from training rows.
     """
-    found = []
-    for model, rows in scored.items():
-        chosen_on = rows[rows["sample_type"] == "validation"]
-        if (chosen_on["label"] == SIGNAL).all():
-            chosen_on = rows[rows["sample_type"] == "train"]
-        threshold = detection.threshold(chosen_on["margin"], chosen_on["label"] == SIGNAL, MAX_FPR)
-        found.append(rows.assign(model=model, threshold=threshold, is_chirp=rows["margin"] > threshold))
-    return pd.concat(found, ignore_index=True)
+    chosen_on = rows[rows["sample_type"] == "validation"]
+    if (chosen_on["label"] == SIGNAL).all():
+        chosen_on = rows[rows["sample_type"] == "train"]
+    return detection.threshold(chosen_on["margin"], chosen_on["label"] == SIGNAL, MAX_FPR)
+
+
+def judged(model: str, rows: pd.DataFrame, version: str, threshold: float) -> pd.DataFrame:
+    """Rows of chirp_predictions: a model's margins (id, label, sample_type, margin) beside its threshold."""
+    is_chirp = rows["margin"] > threshold
+    return rows.assign(model=model, model_version=version, threshold=threshold, is_chirp=is_chirp)
 
 
 def classic(spectrograms: "DataFrame") -> pd.DataFrame | None:
@@ -73,7 +74,7 @@ def report(
     rows = rbf.with_pixels(glitches.toPandas())
     as_often_done = classic(spectrograms)
     others = {BASELINE: _brightness(rows)} | ({} if as_often_done is None else {CLASSIC: as_often_done})
-    predicted = pd.concat([predicted, predictions(others)])
+    predicted = pd.concat([predicted, *(judged(name, its, "", threshold(its)) for name, its in others.items())])
     test = predicted[predicted["sample_type"] == "test"]
     if (test["label"] == SIGNAL).all() or not (test["label"] == SIGNAL).any():
         raise ValueError(f"the test rows are all a {SIGNAL}, or none is: there is nothing to report")

@@ -168,30 +168,27 @@ def of_network(scans: NDArray[np.str_], probabilities: NDArray[np.float32]) -> p
     return pd.DataFrame({"id": scans, "margin": probabilities[:, CLASSES.index(SIGNAL)].astype(float), "label": label})
 
 
-def predictions(scans: pd.DataFrame, margins: Mapping[str, pd.DataFrame], chirps: pd.DataFrame) -> pd.DataFrame:
+def predictions(
+    scans: pd.DataFrame, margins: Mapping[str, pd.DataFrame], judges: Mapping[str, tuple[str, float]]
+) -> pd.DataFrame:
     """Rows of event_predictions.
 
     Args:
         scans: as `scans_of` returns them.
         margins: by model one row per Q-scan: id (its `scan`), margin, and of the network label.
-        chirps: rows of chirp_predictions, for each model's threshold.
+        judges: by model its version and threshold.
 
     Raises:
-        ValueError: a model has no score for a Q-scan, or two; or no threshold.
+        ValueError: a model has no score for a Q-scan, or two.
     """
-    thresholds = chirps.groupby("model")["threshold"].first()
-    if lacking := sorted(margins.keys() - set(thresholds.index)):
-        raise ValueError(
-            f"chirp_predictions has no threshold of {', '.join(lacking)}: materialise gravitational_waves/"
-            "chirp_predictions again."
-        )
-    found = [scans.iloc[:0].assign(model="", score=0.0, label=None, threshold=0.0)]
+    found = [scans.iloc[:0].assign(model="", model_version="", score=0.0, label=None, threshold=0.0)]
     for model, rows in margins.items():
         scored = rows.rename(columns={"id": "scan", "margin": "score"}).reindex(columns=["scan", "score", "label"])
         merged = scans.merge(scored, on="scan", validate="one_to_one")
         if len(merged) != len(scans):
             raise ValueError(f"{model} has scores for {len(merged)} of {len(scans)} Q-scans")
-        found.append(merged.assign(model=model, threshold=thresholds[model]))
+        version, threshold = judges[model]
+        found.append(merged.assign(model=model, model_version=version, threshold=threshold))
     return pd.concat(found, ignore_index=True).assign(is_chirp=lambda rows: rows["score"] > rows["threshold"])
 
 

@@ -82,27 +82,26 @@ def test_every_scan_has_a_score_of_every_model():
             "is_event": [True, False],
         }
     )
-    chirps = pd.DataFrame({"model": ["a", "a", "b"], "threshold": [0.5, 0.5, -1.0]})
+    judges = {"a": ("a1", 0.5), "b": ("b7", -1.0)}
     margins = {
         "a": pd.DataFrame({"id": ["E-H1@9.000", "E-H1@1.000"], "margin": [0.1, 0.7]}),
         "b": pd.DataFrame({"id": ["E-H1@1.000", "E-H1@9.000"], "margin": [-2.0, 0.0]}),
     }
-    table = sky.predictions(scans, margins, chirps)
+    table = sky.predictions(scans, margins, judges)
     assert table.set_index(["model", "scan"])["is_chirp"].to_dict() == {
         ("a", "E-H1@1.000"): True,
         ("a", "E-H1@9.000"): False,
         ("b", "E-H1@1.000"): False,
         ("b", "E-H1@9.000"): True,
     }
+    assert table.groupby("model")["model_version"].unique().map(list).to_dict() == {"a": ["a1"], "b": ["b7"]}
     assert sky.agreement(table) == {
         "a": {"events": "1 of 1", "background": "0 of 1"},
         "b": {"events": "0 of 1", "background": "1 of 1"},
     }
     with pytest.raises(ValueError, match="a has scores for 1 of 2"):
-        sky.predictions(scans, {"a": margins["a"][:1]}, chirps)
-    with pytest.raises(ValueError, match="no threshold of b: materialise gravitational_waves/chirp_predictions"):
-        sky.predictions(scans, margins, chirps[:2])
-    assert sky.predictions(scans[:0], {}, chirps).empty
+        sky.predictions(scans, {"a": margins["a"][:1]}, judges)
+    assert sky.predictions(scans[:0], {}, judges).empty
 
 
 def test_a_report_of_an_event_in_one_detector(found):
