@@ -5,13 +5,14 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmarks import crimes, glitch_cnn, gravitational_waves, malicious_urls, overhead
+from benchmarks import batches, crimes, glitch_cnn, gravitational_waves, malicious_urls, overhead
 
 RESULTS = Path(__file__).with_name("results.json")
 BENCHMARKS = {
     "overhead": overhead.run,
     "malicious_urls": malicious_urls.run,
     "crimes": crimes.run,
+    "batches": batches.run,
     "gravitational_waves": gravitational_waves.run,
     "glitch_cnn": glitch_cnn.run,
 }

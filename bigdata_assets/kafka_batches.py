@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
 
@@ -36,6 +37,8 @@ INTERRUPTED_S = 15
 """So much longer each time, to a minute, before an interrupted run is asked for again; the first time at once."""
 ALONE_AFTER = 3
 """Interruptions after which a batch is run alone: it may be what ends the process."""
+KEPT_KEYS = 200_000
+"""Batches of keys that were read already: a tick looks at all, and Dagster advises at most half as many."""
 KEYS_ASKED_FOR = 500
 """In one query of Dagster's storage."""
 KEY = re.compile(rf"(?P<topic>.+)-p(?P<partition>\d{{3,}})-(?P<first>\d{{{DIGITS},}})-(?P<end>\d{{{DIGITS},}})")
@@ -63,6 +66,7 @@ class Batch:
         return self.end - self.first
 
 
+@lru_cache(KEPT_KEYS)
 def parse(key: str) -> Batch:
     """The batch that a key names.
 
