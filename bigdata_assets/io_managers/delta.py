@@ -334,8 +334,9 @@ class DeltaIOManager(dg.IOManager):
 
     def _read(self, table: Table, version: int) -> DataFrame:
         frame = self.spark.read.format("delta").option("versionAsOf", version).load(self.location(table))
-        absent = table.addable(spark_schema(self.stored(table, version)))
-        return frame.withColumns({field.name: functions.lit(None).cast(field.dataType) for field in absent})
+        for absent in table.addable(spark_schema(self.stored(table, version))):
+            frame = frame.withColumn(absent.name, functions.lit(None).cast(absent.dataType))
+        return frame
 
     def read_arrow(
         self,
