@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -292,11 +293,27 @@ def described(process: psutil.Process) -> str:
     return f"{process.pid}"
 
 
+_sessions: "weakref.WeakSet[Any] | None" = None
+"""Spark's sessions as they are made; None before any could be."""
+
+
 def _open_sessions() -> list[Any]:
+    """Looking through all objects for them would take .15 s before and after each test; it is done once."""
+    global _sessions  # noqa: PLW0603
     module = sys.modules.get("pyspark.sql.connect.session")
     if module is None:
         return []
-    return [item for item in gc.get_objects() if type(item) is module.SparkSession and not item.is_stopped]
+    if _sessions is None:
+        kind = module.SparkSession
+        _sessions = sessions = weakref.WeakSet(item for item in gc.get_objects() if type(item) is kind)
+        made = kind.__init__
+
+        def noted(self: Any, *args: Any, **options: Any) -> None:
+            made(self, *args, **options)
+            sessions.add(self)
+
+        kind.__init__ = noted
+    return [session for session in _sessions if not session.is_stopped]
 
 
 def log_files(folder: Path) -> list[Path]:

@@ -4,8 +4,9 @@ What is stored is exactly what a run last returned for a partition: a write repl
 log, so that a run killed at any point leaves either the old rows or the new ones. Nothing here counts rows: numbers
 come from the commit that the write made.
 
-A Spark frame is written by Spark. What is in this process's memory already, pandas or Arrow, is written by deltalake:
-20 ms where Spark takes 1 to 2 s. Files that Spark's Python workers have written (staging.py) are only committed.
+All commits are deltalake's. Spark's look whether a version is there and then write it, so that of two committers in
+different processes one may overwrite the other's commit, on a local disk too. A Spark frame's files are written by
+Spark's tasks, those of staging.py by its Python workers, what is in this process's memory by deltalake.
 """
 
 import contextlib
@@ -14,9 +15,10 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias, TypeVar
+from urllib.parse import unquote
 
 import dagster as dg
 import numpy as np
@@ -24,29 +26,22 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, SparkSession, functions
-from pyspark.sql.types import ArrayType, StructType
+from pyspark.sql.types import ArrayType, BinaryType, MapType, StructType
 from upath import UPath
 
-from bigdata_assets.io_managers.staging import StagedFiles, Staging
+from bigdata_assets.io_managers.staging import FILES, StagedFiles, Staging
 from bigdata_assets.resources.spark import SparkResource
-from bigdata_assets.tables import Table, sql_name, sql_text
+from bigdata_assets.tables import Table, sql_name
 
 ROW_COUNT, PARTITION_ROW_COUNT = "dagster/row_count", "dagster/partition_row_count"
 """Of a table, and of a partition of one: Dagster's own names for the two."""
 PREVIEW_ROWS = 10
 MAX_ATTEMPTS = 8
-# Two writers of one partition, or two first writers of one table: Delta refuses one of them before anything of it is
-# seen, and the same write succeeds when it is made again.
-RETRIED_CONDITIONS = ("DELTA_CONCURRENT_", "DELTA_PROTOCOL_CHANGED", "DELTA_METADATA_CHANGED")
-REFUSED_ROWS = (
-    "DELTA_NOT_NULL_CONSTRAINT_VIOLATED",
-    "DELTA_VIOLATE_CONSTRAINT_WITH_VALUES",
-    "DELTA_REPLACE_WHERE_MISMATCH",
-)
-REFUSED_BY_DELTALAKE = "Invalid data found"
-"""In its message for any of the three; it has no conditions."""
+REFUSED_ROWS = ("Invalid data found", "USER_RAISED_EXCEPTION")
+"""In the message of deltalake, and of Spark for what `_checked` raises, where rows break the declaration."""
 
 Frame: TypeAlias = DataFrame | pd.DataFrame | pa.Table
 Written: TypeAlias = Frame | StagedFiles
@@ -106,40 +101,62 @@ class DeltaIOManager(dg.IOManager):
             DeltaTableError: the frame's columns, types or rows do not fit; nothing was written.
         """
         if isinstance(obj, DataFrame):
-            writer = self._spark_writer(table, obj, keys)
-        elif isinstance(obj, StagedFiles):
-            writer = self._staged_writer(table, obj.files, keys)
-        else:
-            writer = self._arrow_writer(table, _arrow_table(table, obj), keys)
+            return self._write_spark(table, obj, keys, run_id)
+        if isinstance(obj, StagedFiles):
+            self._refuse(table, obj.files, keys)
+            return self._commit(table, self._staged_writer(table, obj.files, keys), run_id)
+        rows = _arrow_table(table, obj)
+        return self._commit(table, self._arrow_writer(table, lambda: rows, keys), run_id)
+
+    def _commit(self, table: Table, writer: Callable[[Any, str], None], run_id: str) -> tuple[int, int, int]:
+        """Have `writer` commit, again where another one was first; what `write` returns."""
         stored = self.create(table)
         before = stored.version()
         write_id = uuid.uuid4().hex
         commit = json.dumps({"run_id": run_id, "asset": table.path, "write_id": write_id})
-        try:
+        with _refusals(table):
             _with_retry(lambda: writer(stored, commit), table.path)
-        except Exception as error:
-            if condition_of(error).startswith(REFUSED_ROWS) or REFUSED_BY_DELTALAKE in str(error):
-                raise DeltaTableError(
-                    f"{table.path}: rows refused, nothing was written. {_beginning(error)}"
-                ) from error
-            raise
         stored.update_incremental()
         return self._find_commit(table, stored.version(), write_id, before)
 
-    def _spark_writer(self, table: Table, obj: DataFrame, keys: Sequence[str] | None) -> Callable[[Any, str], None]:
+    def _write_spark(
+        self, table: Table, obj: DataFrame, keys: Sequence[str] | None, run_id: str
+    ) -> tuple[int, int, int]:
+        """Spark's tasks write Parquet files below the table's folder; a commit makes them the table's.
+
+        Where a file may hold several partitions, deltalake writes their rows once more, a batch at a time: it replaces
+        rows by a predicate only in what it writes itself.
+        """
         if differences := table.difference(obj.schema):
             raise DeltaTableError(
                 f"{table.path}: the frame does not fit tables.py: {'; '.join(differences)}. "
                 "Select and cast in the asset's logic, or change the declaration."
             )
-        writer = obj.select(*table.column_names).write.format("delta").mode("overwrite")
-        if keys is not None:
-            writer = writer.option(
-                "replaceWhere", f"{sql_name(str(table.partition_column))} IN ({', '.join(map(sql_text, keys))})"
-            )
-        return lambda _, commit: writer.option("userMetadata", commit).save(self.location(table))
+        self.create(table)
+        folder = UPath(self.location(table)) / f"staged-{uuid.uuid4().hex}"
+        writer = _checked(table, obj.select(*table.column_names)).write.partitionBy(*table.file_partitioning)
+        staged = False
+        try:
+            with _refusals(table):
+                writer.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false").parquet(
+                    f"{self.location(table)}/{folder.name}"
+                )
+            if keys is None or table.file_partitioning:
+                files = _written(folder)
+                self._refuse_partitions(table, files, keys)
+                found = self._commit(table, self._staged_writer(table, files, keys), run_id)
+                staged = True
+                return found
+            schema = pa.schema([field.with_nullable(True) for field in table.arrow_schema])
+            rows = ds.dataset(folder.path, schema, format="parquet", filesystem=folder.fs)
+            return self._commit(table, self._arrow_writer(table, lambda: rows.scanner().to_reader(), keys), run_id)
+        finally:
+            if not staged and folder.exists():
+                folder.fs.rm(folder.path, recursive=True)
 
-    def _arrow_writer(self, table: Table, rows: pa.Table, keys: Sequence[str] | None) -> Callable[[Any, str], None]:
+    def _arrow_writer(
+        self, table: Table, rows: Callable[[], pa.Table | pa.RecordBatchReader], keys: Sequence[str] | None
+    ) -> Callable[[Any, str], None]:
         from deltalake import CommitProperties, write_deltalake
 
         # DataFusion's SQL: a quote is doubled, a backslash is an ordinary character.
@@ -149,7 +166,7 @@ class DeltaIOManager(dg.IOManager):
         def write(stored: Any, commit: str) -> None:
             stored.update_incremental()  # after a conflict: to what the other writer left
             properties = CommitProperties(custom_metadata={"userMetadata": commit})
-            write_deltalake(stored, rows, mode="overwrite", predicate=predicate, commit_properties=properties)
+            write_deltalake(stored, rows(), mode="overwrite", predicate=predicate, commit_properties=properties)
 
         return write
 
@@ -170,7 +187,6 @@ class DeltaIOManager(dg.IOManager):
         from deltalake import CommitProperties
         from deltalake.transaction import AddAction
 
-        self._refuse(table, files, keys)
         column, now_ms = table.partition_column, int(time.time() * 1000)
         added = [
             AddAction(
@@ -202,9 +218,8 @@ class DeltaIOManager(dg.IOManager):
 
     def _refuse(self, table: Table, files: pa.Table, keys: Sequence[str] | None) -> None:
         """Raise where staged rows do not fit: a commit of files verifies nothing."""
+        self._refuse_partitions(table, files, keys)
         reasons = pc.drop_null(files["refused"]).to_pylist()[:1]
-        if keys is not None and (others := sorted(set(files["partition"].to_pylist()) - set(keys))):
-            reasons.append(f"partitions that are not this write's: {others}")
         if not reasons and table.constraints and files.num_rows:
             reader = self.spark.read.schema(table.spark_schema).option("basePath", self.location(table))
             rows = reader.parquet(*[f"{self.location(table)}/{file}" for file in files["file"].to_pylist()])
@@ -215,11 +230,16 @@ class DeltaIOManager(dg.IOManager):
         if reasons:
             raise DeltaTableError(f"{table.path}: rows refused, nothing was written. {'; '.join(reasons)}")
 
+    def _refuse_partitions(self, table: Table, files: pa.Table, keys: Sequence[str] | None) -> None:
+        if keys is not None and (others := sorted(set(map(str, files["partition"].to_pylist())) - set(keys))):
+            raise DeltaTableError(
+                f"{table.path}: rows refused, nothing was written. Partitions that are not this write's: {others}"
+            )
+
     def create(self, table: Table) -> Any:
         """Create a table from its declaration if it is not there, and refuse one that was declared otherwise.
 
-        By deltalake, whose first commit is one file that is put if absent. Spark's CREATE TABLE IF NOT EXISTS takes a
-        bare `_delta_log` folder for a table: what a killed writer leaves, or one that is about to commit.
+        A bare `_delta_log` folder, which a killed writer leaves, is no table.
 
         Returns:
             Its log (a `deltalake.DeltaTable`).
@@ -261,8 +281,8 @@ class DeltaIOManager(dg.IOManager):
     def _find_commit(self, table: Table, newest: int, write_id: str, before: int) -> tuple[int, int, int]:
         """Version, rows and bytes of the commit that carries a write's id, of those after `before` up to `newest`.
 
-        Others may have committed too. Spark makes no commit for a write that changes nothing, such as no rows for a
-        partition without any. Read from the log itself: deltalake's history numbers commits wrongly while others write.
+        Others may have committed too, and a write that changes nothing makes no commit. Read from the log itself:
+        deltalake's history numbers commits wrongly while others write.
         """
         log = UPath(self.location(table)) / "_delta_log"
         for version in range(newest, before, -1):
@@ -272,7 +292,7 @@ class DeltaIOManager(dg.IOManager):
                 info = next(action["commitInfo"] for action in actions if "commitInfo" in action)
                 added = [action["add"] for action in actions if "add" in action]
                 metrics = info.get("operationMetrics", {})
-                rows = metrics.get("numOutputRows", metrics.get("num_added_rows"))
+                rows = metrics.get("num_added_rows")
                 if rows is None:  # of staged files, which are nothing but added
                     rows = sum(json.loads(file["stats"])["numRecords"] for file in added)
                 return version, int(rows), sum(file["size"] for file in added)
@@ -400,8 +420,8 @@ class DeltaIOManager(dg.IOManager):
 
         So are files of that age that no version ever had: those of writers that were killed before their commit.
         """
+        metrics = _with_retry(lambda: self.stored(table).optimize.compact(), table.path)  # noqa: PLW0108 -- anew each time
         stored = self.stored(table)
-        metrics = stored.optimize.compact()
         removed = stored.vacuum(dry_run=False, full=True)
         stored.update_incremental()
         # Whoever opens the table reads the log from here on.
@@ -435,17 +455,40 @@ def delta_io_manager(tables: Iterable[Table]) -> dg.IOManagerDefinition:
     return delta
 
 
-def condition_of(error: BaseException) -> str:
-    """Spark's error condition, such as DELTA_CONCURRENT_APPEND, or an empty string.
+def _checked(table: Table, frame: DataFrame) -> DataFrame:
+    """The frame; a row that breaks the declaration fails the job that reads it, and is named."""
+    conditions = {f"{c.name} is null": f"{sql_name(c.name)} IS NOT NULL" for c in table.columns if not c.nullable}
+    conditions |= {f"the constraint {name} is broken": f"({sql}) IS TRUE" for name, sql in table.constraints.items()}
+    told = [c.name for c in table.columns if not isinstance(c.type, ArrayType | BinaryType | MapType | StructType)]
+    row = functions.substring(functions.to_json(functions.struct(*told)), 1, 500)
+    for what, sql in conditions.items():
+        message = functions.concat(functions.lit(f"{what} in "), row)
+        frame = frame.where(functions.assert_true(functions.expr(sql), message).isNull())
+    return frame
 
-    Some of Delta's errors reach a Connect client without their condition set, but with it first in the text.
-    """
-    named = getattr(error, "getCondition", lambda: None)()
-    if named:
-        return str(named)
-    text = str(error)
-    start = text.find("[DELTA_")
-    return text[start + 1 : text.find("]", start)] if start >= 0 else ""
+
+def _written(folder: UPath) -> pa.Table:
+    """Spark's files below a folder of the table's, as FILES has them."""
+    rows = []
+    for path in sorted(folder.rglob("*.parquet")):
+        with path.open("rb") as file:
+            n_rows = pq.read_metadata(file).num_rows
+        _, is_partition, value = path.parent.name.partition("=")
+        name = path.path.removeprefix(folder.parent.path).lstrip("/")
+        partition = unquote(value) if is_partition else None
+        rows.append({"partition": partition, "file": name, "bytes": path.stat().st_size, "rows": n_rows})
+    return pa.Table.from_pylist([row for row in rows if row["rows"]], FILES)
+
+
+@contextlib.contextmanager
+def _refusals(table: Table) -> Iterator[None]:
+    """Says of rows that break the declaration that they are refused."""
+    try:
+        yield
+    except Exception as error:
+        if any(text in str(error) for text in REFUSED_ROWS):
+            raise DeltaTableError(f"{table.path}: rows refused, nothing was written. {_beginning(error)}") from error
+        raise
 
 
 def _with_retry(action: Callable[[], T], what: str) -> T:
@@ -454,26 +497,20 @@ def _with_retry(action: Callable[[], T], what: str) -> T:
     Raises:
         DeltaTableError: it still conflicts after MAX_ATTEMPTS.
     """
+    from deltalake.exceptions import CommitFailedError
+
     for attempt in range(MAX_ATTEMPTS):
         try:
             return action()
-        except Exception as error:
-            if not _is_conflict(error):
-                raise
+        except CommitFailedError as error:
             if attempt == MAX_ATTEMPTS - 1:
                 raise DeltaTableError(
                     f"{what}: another writer changed the same rows {MAX_ATTEMPTS} times in a row "
-                    f"({condition_of(error) or _beginning(error)}). "
+                    f"({_beginning(error)}). "
                     "Run this partition again when the other run has ended."
                 ) from error
             time.sleep(random.uniform(0.5, 1) * 0.2 * 2**attempt)
     raise AssertionError("unreachable")
-
-
-def _is_conflict(error: Exception) -> bool:
-    from deltalake.exceptions import CommitFailedError
-
-    return isinstance(error, CommitFailedError) or condition_of(error).startswith(RETRIED_CONDITIONS)
 
 
 def _arrow_table(table: Table, obj: pd.DataFrame | pa.Table) -> pa.Table:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SESSION_CONFIGURATION = {
     # One meaning of a timestamp everywhere: the instant, shown in UTC.
     "spark.sql.session.timeZone": "UTC",
+    # As Delta keeps timestamps, not as Hive once did.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     # In Spark 4.2.0 a scalar Python UDF over a Parquet scan waits for ever with it (SPARK-58241).
     "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
 }

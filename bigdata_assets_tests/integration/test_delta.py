@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 from pyspark.sql import DataFrame, functions
 from pyspark.sql import types as T
 
@@ -28,6 +31,7 @@ from bigdata_assets.services.supervisor import free_port
 from bigdata_assets.settings import Settings
 from bigdata_assets.tables import Column, Table
 from bigdata_assets_tests.conftest import Engines, wait_for
+from bigdata_assets_tests.drills import Drill
 
 pytestmark = pytest.mark.integration
 
@@ -143,14 +147,14 @@ class TestWriting:
         manager.write(ROWS, pd.concat([frame("a", 1), frame("b", 3)]), ["a", "b"], "run")
         manager.write(ROWS, frame("a"), ["a"], "run")
         assert stored(manager) == [("b", 3)]
-        # Nothing to remove and nothing to add: Spark makes no commit of it, deltalake an empty one.
+        # Nothing to remove and nothing to add.
         assert manager.write(ROWS, frame("a"), ["a"], "run")[1:] == (0, 0)
         assert stored(manager) == [("b", 3)]
 
     def test_what_a_commit_added_is_told(self, manager: DeltaIOManager) -> None:
         manager.write(ROWS, frame("a", 1), ["a"], "run")
         version, rows, n_bytes = manager.write(ROWS, frame("b", 1, 2, 3), ["b"], "run")
-        files = Path(manager.location(ROWS)).glob("part=b/*.parquet")
+        files = Path(manager.location(ROWS)).rglob("part=b/*.parquet")
         assert (version, rows, n_bytes) == (2, 3, sum(file.stat().st_size for file in files))
 
     def test_joined_files_hold_the_same_rows_and_the_log_is_read_from_there(self, manager: DeltaIOManager) -> None:
@@ -338,7 +342,7 @@ class TestConcurrency:
         monkeypatch.setattr(delta, "MAX_ATTEMPTS", 2)
 
         def conflicting() -> None:
-            raise RuntimeError("[DELTA_CONCURRENT_APPEND.WITHOUT_HINT] files were added")
+            raise CommitFailedError("files were added")
 
         with pytest.raises(DeltaTableError, match="another writer changed the same rows 2 times"):
             delta._with_retry(conflicting, "toy/rows")
@@ -353,6 +357,42 @@ class TestConcurrency:
         with pytest.raises(RuntimeError, match="NOT_FOUND"):
             delta._with_retry(failing, "toy/rows")
         assert tried == [1]
+
+
+class TestCommits:
+    @pytest.mark.drill
+    def test_no_commit_that_was_acknowledged_is_lost(self, manager: DeltaIOManager, drill: Drill) -> None:
+        """Frames of Spark's, frames in memory from two processes, and files being joined all the while."""
+        commits = drill.pick("commits", short=200, full=2_000)
+        by_each = {"one": commits * 9 // 20, "two": commits * 9 // 20, "spark": commits // 10}
+        manager.create(ROWS)
+        code = "import sys; from bigdata_assets_tests.integration import test_delta as t; t.append(*sys.argv[1:])"
+        processes = [
+            subprocess.Popen([sys.executable, "-c", code, manager.storage, name, str(by_each[name])], text=True)
+            for name in ("one", "two")
+        ]
+        try:
+            by_spark = BySpark(manager.storage, manager._spark, [ROWS])
+            joined = 0
+            for number in range(by_each["spark"]):
+                by_spark.write(ROWS, frame(f"spark-{number}", number), [f"spark-{number}"], "run")
+                if number % 5 == 0:
+                    joined += manager.compact(ROWS)["files joined"]
+            assert [process.wait(600) for process in processes] == [0, 0]
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+        expected = [(f"{name}-{number}", number) for name, count in by_each.items() for number in range(count)]
+        assert stored(manager) == sorted(expected)
+        drill.figures |= {"acknowledged": len(expected), "lost": 0, "versions": manager.version(ROWS) + 1}
+
+
+def append(storage: str, name: str, count: str) -> None:
+    """A process that commits small frames as fast as it can."""
+    manager = DeltaIOManager(storage, SparkResource(remote=""), [ROWS])
+    for number in range(int(count)):
+        manager.write(ROWS, frame(f"{name}-{number}", number), [f"{name}-{number}"], "run")
 
 
 class TestStaging:

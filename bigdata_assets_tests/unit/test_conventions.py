@@ -1,11 +1,14 @@
 """Rules that run: what every asset says of itself, what may be imported where, how quickly definitions load."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
+import bigdata_assets
 from bigdata_assets.definitions import BRANCHES, defs
 from bigdata_assets.tables import Table
 
@@ -54,6 +57,20 @@ def test_every_declared_table_is_an_asset_and_partitioned_alike():
 def test_the_repository_can_be_served():
     """Names that clash are found only when a code server asks for all of it."""
     dg.Definitions.validate_loadable(defs)
+
+
+def test_nobody_has_spark_commit_to_a_delta_table():
+    """Its commits may overwrite those of another process, and be overwritten: io_managers/delta.py."""
+    commits = re.compile(
+        r"""write\w*(\.\w+\(.*\))*\.format\(["']delta|saveAsTable|insertInto|writeTo\(|DeltaTable\.for"""
+    )
+    forbidden = [
+        f"{path.name}:{number}"
+        for path in Path(bigdata_assets.__file__).parent.rglob("*.py")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if commits.search(line) or re.search(r"\b(INSERT (INTO|OVERWRITE)|MERGE INTO|OPTIMIZE|VACUUM) ", line)
+    ]
+    assert forbidden == []
 
 
 def test_definitions_import_nothing_heavy():

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bigdata_assets.gravitational_waves.logic.chirp_report import predictions
+from bigdata_assets.gravitational_waves.logic.chirp_report import judged, threshold
 from bigdata_assets.gravitational_waves.logic.svc import (
     SvcSettings,
     chosen,
@@ -48,13 +48,13 @@ def scored(sample_types, labels, margins):
 def test_a_threshold_is_chosen_on_validation_rows_alone():
     types = ["train", "validation", "validation", "test", "test"]
     labels = ["Blip", "Blip", "Chirp", "Blip", "Chirp"]
-    one = predictions({"m": scored(types, labels, [50, 1, 9, 30, 2])})
-    assert set(one["threshold"]) == {1}
+    rows = scored(types, labels, [50, 1, 9, 30, 2])
+    assert threshold(rows) == 1
+    one = judged("m", rows, "v3", 1)
     assert one["is_chirp"].tolist() == [True, False, True, True, True]
+    assert set(one["model_version"]) == {"v3"}
 
 
 def test_training_rows_choose_where_validation_has_chirps_alone():
-    one = predictions(
-        {"m": scored(["train", "train", "validation", "test"], ["Blip", "Chirp", "Chirp", "Chirp"], [5, 6, 9, 4])}
-    )
-    assert set(one["threshold"]) == {5}
+    rows = scored(["train", "train", "validation", "test"], ["Blip", "Chirp", "Chirp", "Chirp"], [5, 6, 9, 4])
+    assert threshold(rows) == 5
