@@ -21,7 +21,7 @@ from pathlib import Path
 import dagster as dg
 from filelock import FileLock
 
-from bigdata_assets.interruptions import NO_OTHER_RETRY, was_interrupted
+from bigdata_assets.interruptions import NO_OTHER_RETRY, Attempts, attempts, ended_at
 from bigdata_assets.partition_ranges import ONE_KEY, RANGE_START, contiguous, covered, in_work, tags_for
 from bigdata_assets.resources.kafka import KafkaResource, KafkaUnreachableError, Offsets
 from bigdata_assets.settings import Settings
@@ -31,10 +31,6 @@ DIGITS = 7
 OLD_DIGITS = 12
 """As keys once had: those that are stored stay what they are."""
 MAX_ATTEMPTS = 6
-RETRY_AFTER_S = 15
-"""Before the second attempt; four times as long before each later one: the last comes an hour after the one before."""
-INTERRUPTED_S = 15
-"""So much longer each time, to a minute, before an interrupted run is asked for again; the first time at once."""
 ALONE_AFTER = 3
 """Interruptions after which a batch is run alone: it may be what ends the process."""
 KEPT_KEYS = 200_000
@@ -145,30 +141,6 @@ def plan(
 
 
 @dataclass(frozen=True)
-class Attempts:
-    """The ended runs of a batch that is not done.
-
-    Attributes:
-        failures: those that the batch has failed by itself.
-        interruptions: the newest ones, where they ended with their process or an engine.
-        newest: the last one of all.
-    """
-
-    failures: int
-    interruptions: int
-    newest: dg.RunRecord
-
-    @property
-    def due(self) -> bool:
-        """Whether the batch is to be tried again now."""
-        if self.interruptions:
-            wait_s = INTERRUPTED_S * min(self.interruptions - 1, 4)
-        else:
-            wait_s = RETRY_AFTER_S * 4 ** (self.failures - 1)
-        return self.failures < MAX_ATTEMPTS and time.time() >= _ended_at(self.newest) + wait_s
-
-
-@dataclass(frozen=True)
 class Stream:
     """A topic whose batches are the partitions of a branch's assets.
 
@@ -261,12 +233,7 @@ class Stream:
         done = instance.get_materialized_partitions(self.last)
         running = in_work(instance, keys)
         ended = self._ended(instance, keys, [key for key in keys if key not in done])
-        interrupted = {
-            record.dagster_run.run_id: was_interrupted(instance, record.dagster_run)
-            for records in ended.values()
-            for record in records
-        }
-        tried = {key: _attempts(records, interrupted) for key, records in ended.items()}
+        tried = {key: found for key, records in ended.items() if (found := attempts(instance, records))}
 
         def state(key: str) -> str:
             if key in running:
@@ -295,7 +262,7 @@ class Stream:
                     if record.dagster_run.is_finished:
                         for key in covered(record.dagster_run.tags, keys):
                             found.setdefault(key, {})[record.dagster_run.run_id] = record
-        return {key: sorted(runs.values(), key=_ended_at, reverse=True) for key, runs in found.items()}
+        return {key: list(runs.values()) for key, runs in found.items()}
 
     def tick(self, instance: dg.DagsterInstance, cursor: str | None) -> tuple[list[dg.RunRequest], str, str]:
         """Plan what is new and choose the run to ask for.
@@ -334,7 +301,7 @@ class Stream:
 
         Its key ends in the run that was tried last, so that it is new after each, whatever became of the others.
         """
-        due = {key for key in states if key not in tried or tried[key].due}
+        due = {key for key in states if key not in tried or (tried[key].due and not tried[key].are_over(MAX_ATTEMPTS))}
         for key, state in states.items():
             if state.startswith("failed") and key in due:
                 return dg.RunRequest(
@@ -346,7 +313,7 @@ class Stream:
         stretches = contiguous(every, [key for key in waiting if key not in alone], self.settings.batches_per_run)
         for first, last in sorted([*stretches, *((key, key) for key in alone)], key=lambda ends: every.index(ends[0])):
             ended = [tried[key].newest for key in every[every.index(first) : every.index(last) + 1] if key in tried]
-            after = max(ended, key=_ended_at).dagster_run.run_id if ended else "nothing"
+            after = max(ended, key=ended_at).dagster_run.run_id if ended else "nothing"
             if first == last:
                 return dg.RunRequest(f"{first}:after {after}", partition_key=first, tags=NO_OTHER_RETRY)
             return dg.RunRequest(f"{first}..{last}:after {after}", tags=tags_for(first, last) | NO_OTHER_RETRY)
@@ -365,16 +332,6 @@ class Stream:
                 since[str(partition)] = known if known and known[0] == first else [first, time.time()]
         old = time.time() - self.settings.batch_seconds
         return since, [int(partition) for partition, (_, at) in since.items() if at <= old]
-
-
-def _attempts(ended: Sequence[dg.RunRecord], interrupted: Mapping[str, bool]) -> Attempts:
-    """Of a batch's ended runs, newest first."""
-    by_itself = [not interrupted[record.dagster_run.run_id] for record in ended]
-    return Attempts(sum(by_itself), by_itself.index(True) if any(by_itself) else len(ended), ended[0])
-
-
-def _ended_at(record: dg.RunRecord) -> float:
-    return record.end_time or record.update_timestamp.timestamp()
 
 
 def in_order(

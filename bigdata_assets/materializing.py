@@ -198,6 +198,8 @@ def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first:
             ):
                 raise KeyboardInterrupt  # what Dagster has made of it, so as to mark the run
             bar.set_postfix_str(", ".join(name.replace("__", "/") for name in began))
+    if stopping:  # and the daemon was faster in saying so
+        raise KeyboardInterrupt
     ended = instance.get_run_by_id(run.run_id)
     if ended and ended.status == dg.DagsterRunStatus.SUCCESS:
         return True

@@ -43,6 +43,7 @@ def in_work(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[str]:
     found = {key for run in runs for key in covered(run.tags, keys)}
     # A backfill asks for its runs bit by bit.
     for backfill in instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])):
+        found |= set(keys) & set(backfill.partition_names or ())
         if backfill.asset_backfill_data:
             subsets = backfill.asset_backfill_data.target_subset.partitions_subsets_by_asset_key.values()
             found |= set(keys) & {key for subset in subsets for key in subset.get_partition_keys()}

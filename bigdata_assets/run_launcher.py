@@ -11,6 +11,7 @@ import platform
 import dagster as dg
 import psutil
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
+from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 PROCESS = "bigdata_assets/process"
@@ -26,28 +27,34 @@ def this_process() -> dict[str, str]:
 
 
 def worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, str, float] | None:
-    """The process that executes a run: its number, its machine, and when it was there; None where none has said."""
-    if tag := run.tags.get(PROCESS):
-        pid, _, machine = tag.partition("@")
-        created = instance.get_run_records(dg.RunsFilter(run_ids=[run.run_id]))[0].create_timestamp
-        return int(pid), machine, created.timestamp()
+    """The process that executes a run: its number, its machine, and when it was there; None where none has said.
+
+    The tag counts where no event names a process: a run that is made again in the UI has the tags of the first one.
+    """
+    pid, _, machine = run.tags.get(PROCESS, "").partition("@")
     host = json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("host", LOOPBACK[0])
+    here = host if host not in LOOPBACK else machine or platform.node()
     for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         if named := entry.get_dagster_event().engine_event_data.metadata.get("pid"):
-            return int(str(named.value)), platform.node() if host in LOOPBACK else host, entry.timestamp
-    return None
+            return int(str(named.value)), here, entry.timestamp
+    if not pid:
+        return None
+    created = instance.get_run_records(dg.RunsFilter(run_ids=[run.run_id]))[0].create_timestamp
+    return int(pid), machine, created.timestamp()
 
 
 def process_lives(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool | None:
     """Whether the process that executes a run lives; None where none has said yet that it does.
 
-    One on another machine counts as alive: it cannot be seen. A process of the same number that is younger than the
-    run's first word is another one.
+    One on another machine counts as alive: it cannot be seen. Where Dagster's storage is a folder of this machine there
+    is no other one, whatever this one was called before. A process of the same number that is younger than the run's
+    first word is another one.
     """
     if (found := worker(instance, run)) is None:
         return None
     pid, machine, since = found
-    return machine != platform.node() or _is_there(pid, since)
+    is_here = machine == platform.node() or isinstance(instance.run_storage, SqliteRunStorage)
+    return _is_there(pid, since) if is_here else True
 
 
 def _is_there(pid: int, since: float) -> bool:

@@ -157,11 +157,6 @@ class Table:
         ]
 
 
-def sql_text(value: str) -> str:
-    """A Spark SQL string literal."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
 def sql_name(value: str) -> str:
     """A quoted Spark SQL identifier."""
     return "`" + value.replace("`", "``") + "`"

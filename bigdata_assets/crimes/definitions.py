@@ -1,10 +1,12 @@
 """The branch as `bigdata_assets.definitions` joins it to the others."""
 
+import click
 import dagster as dg
 
 from bigdata_assets.crimes import asset_checks, assets, partitions, sensors
 from bigdata_assets.crimes.producer import SAMPLE_BATCH_ROWS, produce_sample
 from bigdata_assets.crimes.tables import HISTORIC_REPORTS, TABLES
+from bigdata_assets.kafka_batches import BatchError
 from bigdata_assets.runtime import sources
 from bigdata_assets.settings import Settings
 
@@ -27,7 +29,10 @@ def discover_partitions(settings: Settings, instance: dg.DagsterInstance) -> dic
     stream, rows = partitions.stream(settings), 0
     if settings.sources == "sample" and produce_sample(settings) and not stream.keys(instance):
         rows = min(SAMPLE_BATCH_ROWS, settings.batch_rows)
-    stream.add_all(instance, rows)
+    try:
+        stream.add_all(instance, rows)
+    except BatchError as error:  # the stream's alone: other branches go on
+        click.echo(f"{error} Nothing new of it is read.", err=True)
     months = partitions.available_months(sources(settings))
     instance.add_dynamic_partitions(str(partitions.MONTHS.name), months)
     stored = instance.get_materialized_partitions(HISTORIC_REPORTS.key)

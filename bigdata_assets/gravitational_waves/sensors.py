@@ -16,7 +16,7 @@ from bigdata_assets.gravitational_waves.tables import (
     QUARANTINED_STRAIN,
     STRAIN,
 )
-from bigdata_assets.interruptions import NO_OTHER_RETRY, attempts_left
+from bigdata_assets.interruptions import NO_OTHER_RETRY, is_to_be_tried
 from bigdata_assets.partition_ranges import in_work, is_made_of
 from bigdata_assets.runtime import sources
 from bigdata_assets.settings import Settings
@@ -109,8 +109,8 @@ def _requests(instance: dg.DagsterInstance, folder: Path, keys: list[str]) -> It
         if is_made_of(instance, STRAIN.key, EVENT_PREDICTIONS.key, key, version):
             continue
         identity = f"{key}:{version}"
-        runs = instance.get_runs(dg.RunsFilter(tags={FILE_TAG: identity}))
-        if key not in busy and attempts_left(instance, runs, MAX_ATTEMPTS):
+        runs = instance.get_run_records(dg.RunsFilter(tags={FILE_TAG: identity}))
+        if key not in busy and is_to_be_tried(instance, runs, MAX_ATTEMPTS):
             tags = {FILE_TAG: identity} | NO_OTHER_RETRY
             yield dg.RunRequest(f"{identity}:{len(runs)}", partition_key=key, tags=tags)
 

@@ -280,7 +280,7 @@ EVENT_PREDICTIONS = Table(
         Column("model", StringType(), "chirp_svc, rbf_svm or glitch_cnn."),
         _MODEL_VERSION,
         Column("score", DoubleType(), "A machine's margin; the network's probability of Chirp."),
-        Column("threshold", DoubleType(), "Of the score: as in chirp_predictions."),
+        Column("threshold", DoubleType(), "Of the score: that of the model's version."),
         Column("label", StringType(), "The class that the network thinks most likely.", nullable=True),
         Column("is_chirp", BooleanType(), "Whether the score is above the threshold."),
     ),

@@ -39,6 +39,8 @@ from bigdata_assets.tables import Table, sql_name
 ROW_COUNT, PARTITION_ROW_COUNT = "dagster/row_count", "dagster/partition_row_count"
 """Of a table, and of a partition of one: Dagster's own names for the two."""
 PREVIEW_ROWS = 10
+KEPT_S = 7 * 86_400
+"""How long `compact` keeps what no version names, as vacuum does by default."""
 MAX_ATTEMPTS = 8
 REFUSED_ROWS = ("Invalid data found", "USER_RAISED_EXCEPTION")
 """In the message of deltalake, and of Spark for what `_checked` raises, where rows break the declaration."""
@@ -114,10 +116,21 @@ class DeltaIOManager(dg.IOManager):
         before = stored.version()
         write_id = uuid.uuid4().hex
         commit = json.dumps({"run_id": run_id, "asset": table.path, "write_id": write_id})
+        tried = False
+
+        def write() -> None:
+            nonlocal tried
+            stored.update_incremental()
+            # A commit that was refused may be there all the same, where the answer of an object store was lost.
+            if not tried or self._find_commit(table, stored.version(), write_id, before) is None:
+                tried = True
+                writer(stored, commit)
+
         with _refusals(table):
-            _with_retry(lambda: writer(stored, commit), table.path)
+            _with_retry(write, table.path)
         stored.update_incremental()
-        return self._find_commit(table, stored.version(), write_id, before)
+        found = self._find_commit(table, stored.version(), write_id, before)
+        return found or (stored.version(), 0, 0)  # nothing to remove and nothing to add may make no commit
 
     def _write_spark(
         self, table: Table, obj: DataFrame, keys: Sequence[str] | None, run_id: str
@@ -135,7 +148,7 @@ class DeltaIOManager(dg.IOManager):
         self.create(table)
         folder = UPath(self.location(table)) / f"staged-{uuid.uuid4().hex}"
         writer = _checked(table, obj.select(*table.column_names)).write.partitionBy(*table.file_partitioning)
-        staged = False
+        to_be_kept = False
         try:
             with _refusals(table):
                 writer.option("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false").parquet(
@@ -144,27 +157,25 @@ class DeltaIOManager(dg.IOManager):
             if keys is None or table.file_partitioning:
                 files = _written(folder)
                 self._refuse_partitions(table, files, keys)
-                found = self._commit(table, self._staged_writer(table, files, keys), run_id)
-                staged = True
-                return found
+                to_be_kept = True  # whatever happens from here on, a commit may name them
+                return self._commit(table, self._staged_writer(table, files, keys), run_id)
             schema = pa.schema([field.with_nullable(True) for field in table.arrow_schema])
             rows = ds.dataset(folder.path, schema, format="parquet", filesystem=folder.fs)
             return self._commit(table, self._arrow_writer(table, lambda: rows.scanner().to_reader(), keys), run_id)
         finally:
-            if not staged and folder.exists():
-                folder.fs.rm(folder.path, recursive=True)
+            # What is in the way, such as a task that still writes, must not hide an error; `compact` takes the rest.
+            with contextlib.suppress(OSError):
+                if not to_be_kept and folder.exists():
+                    folder.fs.rm(folder.path, recursive=True)
 
     def _arrow_writer(
         self, table: Table, rows: Callable[[], pa.Table | pa.RecordBatchReader], keys: Sequence[str] | None
     ) -> Callable[[Any, str], None]:
         from deltalake import CommitProperties, write_deltalake
 
-        # DataFusion's SQL: a quote is doubled, a backslash is an ordinary character.
-        texts = ", ".join("'" + key.replace("'", "''") + "'" for key in keys or ())
-        predicate = None if keys is None else f'"{table.partition_column}" IN ({texts})'
+        predicate = _predicate(table, keys)
 
         def write(stored: Any, commit: str) -> None:
-            stored.update_incremental()  # after a conflict: to what the other writer left
             properties = CommitProperties(custom_metadata={"userMetadata": commit})
             write_deltalake(stored, rows(), mode="overwrite", predicate=predicate, commit_properties=properties)
 
@@ -202,7 +213,6 @@ class DeltaIOManager(dg.IOManager):
         replaced = None if keys is None else [(column, "in", list(keys))]
 
         def write(stored: Any, commit: str) -> None:
-            stored.update_incremental()
             # Without retries of its own, which would not see what another writer has added to an empty partition.
             properties = CommitProperties(custom_metadata={"userMetadata": commit}, max_commit_retries=0)
             stored.create_write_transaction(
@@ -278,11 +288,11 @@ class DeltaIOManager(dg.IOManager):
             )
         return stored
 
-    def _find_commit(self, table: Table, newest: int, write_id: str, before: int) -> tuple[int, int, int]:
+    def _find_commit(self, table: Table, newest: int, write_id: str, before: int) -> tuple[int, int, int] | None:
         """Version, rows and bytes of the commit that carries a write's id, of those after `before` up to `newest`.
 
-        Others may have committed too, and a write that changes nothing makes no commit. Read from the log itself:
-        deltalake's history numbers commits wrongly while others write.
+        Others may have committed too. Read from the log itself: deltalake's history numbers commits wrongly while
+        others write.
         """
         log = UPath(self.location(table)) / "_delta_log"
         for version in range(newest, before, -1):
@@ -296,7 +306,7 @@ class DeltaIOManager(dg.IOManager):
                 if rows is None:  # of staged files, which are nothing but added
                     rows = sum(json.loads(file["stats"])["numRecords"] for file in added)
                 return version, int(rows), sum(file["size"] for file in added)
-        return newest, 0, 0
+        return None
 
     def _add_partition_metadata(
         self, context: dg.OutputContext, table: Table, version: int, keys: Sequence[str], obj: Written
@@ -368,14 +378,17 @@ class DeltaIOManager(dg.IOManager):
         """Columns of the table's newest version, or of its partitions `keys`, in this process's memory."""
         return _read_arrow(table, self.stored(table), keys, columns, where)
 
-    def query(self, table: Table, sql: str) -> pa.Table:
-        """What a query of deltalake's own engine finds in the table's newest version, whose name in it is `stored`.
+    def query(self, table: Table, sql: str, keys: Sequence[str] | None = None) -> pa.Table:
+        """What a query of deltalake's own engine finds in the table's newest version, or in its partitions `keys`.
+
+        Its name in the query is `stored`.
 
         For aggregates that fit this process's memory: Spark takes seconds to begin where this takes milliseconds.
         """
         from deltalake import QueryBuilder
 
-        return pa.table(QueryBuilder().register("stored", self.stored(table)).execute(sql))
+        chosen = f"WITH stored AS (SELECT * FROM everything WHERE {_predicate(table, keys) or 'true'}) "  # noqa: S608
+        return pa.table(QueryBuilder().register("everything", self.stored(table)).execute(chosen + sql))
 
     # -- what is stored
 
@@ -423,6 +436,9 @@ class DeltaIOManager(dg.IOManager):
         metrics = _with_retry(lambda: self.stored(table).optimize.compact(), table.path)  # noqa: PLW0108 -- anew each time
         stored = self.stored(table)
         removed = stored.vacuum(dry_run=False, full=True)
+        for folder in UPath(self.location(table)).glob("staged-*"):  # vacuum leaves empty ones
+            if time.time() - folder.stat().st_mtime > KEPT_S and not any(path.is_file() for path in folder.rglob("*")):
+                folder.fs.rm(folder.path, recursive=True)
         stored.update_incremental()
         # Whoever opens the table reads the log from here on.
         stored.create_checkpoint()
@@ -470,7 +486,7 @@ def _checked(table: Table, frame: DataFrame) -> DataFrame:
 def _written(folder: UPath) -> pa.Table:
     """Spark's files below a folder of the table's, as FILES has them."""
     rows = []
-    for path in sorted(folder.rglob("*.parquet")):
+    for path in sorted(path for path in folder.rglob("*.parquet") if path.is_file()):  # a key may end like that too
         with path.open("rb") as file:
             n_rows = pq.read_metadata(file).num_rows
         _, is_partition, value = path.parent.name.partition("=")
@@ -616,6 +632,12 @@ def _cell(value: Any) -> str | int | float | bool | None:
         return value if value == value and abs(value) != float("inf") else str(value)  # JSON has no NaN
     text = f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
     return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _predicate(table: Table, keys: Sequence[str] | None) -> str | None:
+    """In DataFusion's SQL, where a quote is doubled and a backslash is an ordinary character."""
+    texts = ", ".join("'" + key.replace("'", "''") + "'" for key in keys or ())
+    return None if keys is None else f'"{table.partition_column}" IN ({texts})'
 
 
 def _is_in(column: str, keys: Sequence[str]) -> SparkColumn:

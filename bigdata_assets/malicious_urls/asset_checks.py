@@ -91,10 +91,9 @@ def predicted_shares(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckRes
     delta = context.resources.delta
     prior = _class_shares(delta)
     grouped = "SELECT batch, predicted_class, count(*) AS n FROM stored GROUP BY batch, predicted_class"
-    keys, by_batch = run_keys(context), dict[str, dict[str, int]]()
-    for found in delta.query(PREDICTIONS, grouped).to_pylist():
-        if keys is None or found["batch"] in keys:
-            by_batch.setdefault(found["batch"], {})[found["predicted_class"]] = found["n"]
+    by_batch: dict[str, dict[str, int]] = {}
+    for found in delta.query(PREDICTIONS, grouped, run_keys(context)).to_pylist():
+        by_batch.setdefault(found["batch"], {})[found["predicted_class"]] = found["n"]
     distances = {batch: total_variation(shares, prior) for batch, shares in by_batch.items()}
     far = sorted(batch for batch, distance in distances.items() if distance > PRIOR_DISTANCE)
     return dg.AssetCheckResult(

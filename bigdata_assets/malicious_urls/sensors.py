@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from bigdata_assets.interruptions import NO_OTHER_RETRY, attempts_left
+from bigdata_assets.interruptions import NO_OTHER_RETRY, is_to_be_tried
 from bigdata_assets.malicious_urls.partitions import (
     LANDED_FILES,
     LandedFile,
@@ -97,7 +97,7 @@ def unscored_files(instance: dg.DagsterInstance, settings: Settings) -> list[Lan
 
 
 def _requests(instance: dg.DagsterInstance, files: list[LandedFile]) -> Iterator[dg.RunRequest]:
-    """A run for each file version that has none, or whose last run failed, up to MAX_ATTEMPTS; those that other runs
+    """A run for each file version that has none, or whose runs have failed, up to MAX_ATTEMPTS; those that other runs
     have scored or are to score, from the UI or the command line, are left alone.
 
     A run key that was used is never launched again, even if that run failed: the attempt's number is part of it.
@@ -108,8 +108,8 @@ def _requests(instance: dg.DagsterInstance, files: list[LandedFile]) -> Iterator
         if sent == MAX_RUNS_PER_TICK:
             return
         identity = f"{file.name}:{file.fingerprint}"
-        runs = instance.get_runs(dg.RunsFilter(tags={FILE_TAG: identity}))
-        if file.name in busy or not attempts_left(instance, runs, MAX_ATTEMPTS):
+        runs = instance.get_run_records(dg.RunsFilter(tags={FILE_TAG: identity}))
+        if file.name in busy or not is_to_be_tried(instance, runs, MAX_ATTEMPTS):
             continue
         if not runs and is_made_of(instance, URL_BATCHES.key, PREDICTIONS.key, file.name, file.fingerprint):
             continue

@@ -78,10 +78,6 @@ def run(settings: Settings, *, materialize: bool = True) -> int:
         reports = reports_server(settings)
         _refuse_busy_ports([*own_engines, *([reports] if reports else [])], settings)
         prepare_dagster_home(settings)
-        if "run_launcher" not in (settings.dagster_home / "dagster.yaml").read_text():
-            click.echo(
-                f"{settings.dagster_home}/dagster.yaml does not say how to notice runs that have died; see CHANGELOG"
-            )
         click.echo(f"starting {', '.join(['the UI', *(process.name for process in own_engines)])} ...")
         code_server, webserver, daemon = user_interface(settings)
         # What takes longest first: the webserver waits for the code server.

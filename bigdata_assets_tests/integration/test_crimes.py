@@ -18,7 +18,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from bigdata_assets import kafka_batches
+from bigdata_assets import interruptions
 from bigdata_assets.crimes import learning, producer
 from bigdata_assets.crimes.logic import exports, window
 from bigdata_assets.crimes.partitions import ARREST_MODELS, JOB, stream
@@ -488,7 +488,7 @@ def test_rounds_of_kill_9_leave_exactly_what_was_sent(crimes: Crimes, engines: E
         waits.append(time.monotonic() - ended)
         assert again[ONE_KEY] == key
         daemon.run(again)
-    assert max(waits) < kafka_batches.RETRY_AFTER_S * PATIENCE, "asked for again at once"
+    assert max(waits) < interruptions.RETRY_AFTER_S * PATIENCE, "asked for again at once"
     assert len(waits) >= rounds / 2
     assert set(daemon.states().values()) == {"done"}
     assert daemon.tick() == {}

@@ -167,7 +167,7 @@ class TestWriting:
         assert list((Path(manager.location(LOOSE)) / "_delta_log").glob("*.checkpoint.parquet"))
 
     def test_any_partition_key_works(self, manager: DeltaIOManager) -> None:
-        keys = ["it's", 'a"b', "a`b", "a\\b", "a,b", "a=b/c d", "ä ☃", "%2F", "__x", "null"]
+        keys = ["it's", 'a"b', "a`b", "a\\b", "a,b", "a=b/c d", "ä ☃", "%2F", "__x", "null", "a.parquet"]
         everything = pd.concat([frame(key, 1) for key in [*keys, "other"]])
         manager.write(ROWS, everything, [*keys, "other"], "run")
         manager.write(ROWS, everything[everything["part"] != "other"].assign(n=3), keys, "run")
@@ -360,39 +360,69 @@ class TestConcurrency:
 
 
 class TestCommits:
+    @pytest.mark.parametrize("kind", [BySpark, ByStaging, DeltaIOManager])
+    def test_a_write_whose_commit_is_there_is_never_undone(
+        self, manager: DeltaIOManager, monkeypatch: pytest.MonkeyPatch, kind: type[DeltaIOManager]
+    ) -> None:
+        writer = kind(manager.storage, manager._spark, [ROWS])
+        monkeypatch.setattr(kind, "_find_commit", _failing)
+        with pytest.raises(OSError, match="the log cannot be read"):
+            writer.write(ROWS, frame("a", 1), ["a"], "run")
+        assert stored(manager) == [("a", 1)]
+        assert [row["n"] for row in manager.read(ROWS).collect()] == [1]
+
+    def test_a_commit_that_was_refused_and_is_there_all_the_same_is_not_made_again(
+        self, manager: DeltaIOManager, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        files = staged(manager, ROWS, ("a", delta._arrow_table(ROWS, frame("a", 2))))
+        commit = DeltaTable.create_write_transaction
+
+        def lose_the_answer(stored: DeltaTable, *arguments: Any, **options: Any) -> None:
+            commit(stored, *arguments, **options)
+            raise CommitFailedError("no answer")
+
+        monkeypatch.setattr(DeltaTable, "create_write_transaction", lose_the_answer)
+        assert manager.write(ROWS, files, ["a"], "run")[:2] == (1, 1)
+        assert [row["n"] for row in manager.read(ROWS).collect()] == [2]
+
     @pytest.mark.drill
     def test_no_commit_that_was_acknowledged_is_lost(self, manager: DeltaIOManager, drill: Drill) -> None:
         """Frames of Spark's, frames in memory from two processes, and files being joined all the while."""
         commits = drill.pick("commits", short=200, full=2_000)
         by_each = {"one": commits * 9 // 20, "two": commits * 9 // 20, "spark": commits // 10}
-        manager.create(ROWS)
+        manager.create(LOOSE)
         code = "import sys; from bigdata_assets_tests.integration import test_delta as t; t.append(*sys.argv[1:])"
         processes = [
             subprocess.Popen([sys.executable, "-c", code, manager.storage, name, str(by_each[name])], text=True)
             for name in ("one", "two")
         ]
         try:
-            by_spark = BySpark(manager.storage, manager._spark, [ROWS])
+            by_spark = BySpark(manager.storage, manager._spark, [LOOSE])
             joined = 0
             for number in range(by_each["spark"]):
-                by_spark.write(ROWS, frame(f"spark-{number}", number), [f"spark-{number}"], "run")
+                by_spark.write(LOOSE, frame(f"spark-{number}", number), [f"spark-{number}"], "run")
                 if number % 5 == 0:
-                    joined += manager.compact(ROWS)["files joined"]
+                    joined += manager.compact(LOOSE)["files joined"]
             assert [process.wait(600) for process in processes] == [0, 0]
         finally:
             for process in processes:
                 process.kill()
                 process.wait()
         expected = [(f"{name}-{number}", number) for name, count in by_each.items() for number in range(count)]
-        assert stored(manager) == sorted(expected)
-        drill.figures |= {"acknowledged": len(expected), "lost": 0, "versions": manager.version(ROWS) + 1}
+        assert stored(manager, LOOSE) == sorted(expected)
+        assert joined > 0
+        drill.figures |= {"acknowledged": len(expected), "lost": 0, "files joined meanwhile": joined}
+
+
+def _failing(*_: Any) -> None:
+    raise OSError("the log cannot be read")
 
 
 def append(storage: str, name: str, count: str) -> None:
     """A process that commits small frames as fast as it can."""
-    manager = DeltaIOManager(storage, SparkResource(remote=""), [ROWS])
+    manager = DeltaIOManager(storage, SparkResource(remote=""), [LOOSE])
     for number in range(int(count)):
-        manager.write(ROWS, frame(f"{name}-{number}", number), [f"{name}-{number}"], "run")
+        manager.write(LOOSE, frame(f"{name}-{number}", number), [f"{name}-{number}"], "run")
 
 
 class TestStaging:

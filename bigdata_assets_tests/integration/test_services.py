@@ -228,7 +228,12 @@ def test_only_runs_without_a_process_are_ended(settings: Settings) -> None:
                 (started(), "RUNNING", "FAILURE"),  # nobody has said who executes it: run monitoring gives it time
                 (started(tag=f"{dead.pid}@{here}"), "NOT_FOUND", "CANCELED"),
                 (started(tag=f"{worker.pid}@{here}"), "RUNNING", "STARTED"),
-                (started(tag=f"{dead.pid}@elsewhere"), "RUNNING", "STARTED"),
+                (started(tag=f"{dead.pid}@a name of before"), "NOT_FOUND", "CANCELED"),
+                (
+                    started(worker.pid, f"{dead.pid}@{here}"),
+                    "RUNNING",
+                    "STARTED",
+                ),  # made again, with the first one's tags
             ]
             stopped = started(dead.pid)
             instance.report_run_canceling(stopped)
@@ -240,6 +245,8 @@ def test_only_runs_without_a_process_are_ended(settings: Settings) -> None:
             with pytest.MonkeyPatch.context() as patch:  # another process, with the number of one that is gone
                 patch.setattr(run_launcher, "CLOCK_S", -3_600)
                 assert run_launcher.process_lives(instance, expected[1][0]) is False
+                patch.setattr(run_launcher, "SqliteRunStorage", ())  # as if other machines shared the storage
+                assert run_launcher.process_lives(instance, expected[5][0]) is True
     finally:
         worker.communicate(timeout=10)
 

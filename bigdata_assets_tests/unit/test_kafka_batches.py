@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import dagster as dg
 import pytest
+from dagster._core.events import JobFailureData, RunFailureReason
 from dagster._core.test_utils import create_run_for_test
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigdata_assets import kafka_batches
+from bigdata_assets import interruptions, kafka_batches
 from bigdata_assets.kafka_batches import Batch, BatchError, Stream, next_offsets, parse, plan, topic_of
 from bigdata_assets.partition_ranges import RANGE_END, RANGE_START, covered, tags_for
 from bigdata_assets.resources.kafka import KafkaResource, Offsets
@@ -150,6 +151,7 @@ def finish(instance, run, keys):
     instance.report_run_canceled(run) if not keys else instance.delete_run(run.run_id)
 
 
+NOT_EVEN_BEGUN = JobFailureData(None, RunFailureReason.JOB_INITIALIZATION_FAILURE)
 INTERRUPTIONS = [
     (),
     ("ChildProcessCrashException",),
@@ -176,6 +178,24 @@ def test_a_run_that_was_interrupted_is_asked_for_again_at_once_and_as_it_was(str
             clock.now = time.time()
         used.add(request.run_key)
         assert set(stream.states(instance).values()) == {"waiting"}
+
+
+def test_a_run_that_fails_before_its_first_step_has_failed_by_itself(stream, instance):
+    HELD[0] = Offsets(0, 10)
+    (request,), _, _ = stream.tick(instance, None)
+    instance.report_run_failed(start(instance, request), job_failure_data=NOT_EVEN_BEGUN)
+    assert set(stream.states(instance).values()) == {"failed 1 times"}
+
+
+def test_what_has_been_interrupted_very_often_is_asked_for_seldom(stream, instance, clock):
+    HELD[0], clock.now = Offsets(0, 10), time.time()
+    for _ in range(interruptions.MANY + 1):
+        (request,), _, _ = stream.tick(instance, None)
+        fail(instance, start(instance, request))
+        clock.now = time.time() + 61
+    assert stream.tick(instance, None)[0] == []
+    clock.now = time.time() + interruptions.SELDOM_S + 1
+    assert len(stream.tick(instance, None)[0]) == 1
 
 
 def test_a_batch_that_ends_its_process_each_time_is_run_alone_is_never_given_up_and_holds_up_nobody(
@@ -241,6 +261,7 @@ class Clock:
 def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(kafka_batches, "time", clock)
+    monkeypatch.setattr(interruptions, "time", clock)
     return clock
 
 
@@ -297,8 +318,8 @@ def test_a_failed_batch_is_run_again_by_itself_and_never_under_a_used_key(stream
     used = {request.run_key}
     assert stream.tick(instance, None)[0] == []  # not at once: what broke it may still be broken
     for attempt in range(1, kafka_batches.MAX_ATTEMPTS):
-        later = time.time() + kafka_batches.RETRY_AFTER_S * 4**attempt
-        monkeypatch.setattr(kafka_batches.time, "time", lambda later=later: later)
+        later = time.time() + interruptions.RETRY_AFTER_S * 4**attempt
+        monkeypatch.setattr(interruptions.time, "time", lambda later=later: later)
         (request,), _, _ = stream.tick(instance, None)
         assert request.partition_key == stream.keys(instance)[0]
         assert request.run_key not in used

@@ -1,7 +1,7 @@
 import pytest
 from pyspark.sql.types import DoubleType, LongType, StringType, StructField, StructType
 
-from bigdata_assets.tables import Column, Table, sql_name, sql_text
+from bigdata_assets.tables import Column, Table, sql_name
 
 TABLE = Table(
     "toy",
@@ -70,5 +70,4 @@ def test_the_catalogue_shows_types_descriptions_and_constraints():
 
 
 def test_sql_quoting():
-    assert sql_text(r"a'b\c") == r"'a\'b\\c'"
     assert sql_name("a`b") == "`a``b`"

@@ -139,7 +139,10 @@ def _overall(metrics: pd.DataFrame, over_time: pd.DataFrame) -> pd.DataFrame:
                 },
             }
         )
-    return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
+    found = pd.DataFrame(rows)
+    # A model without a scored report has no figures at all.
+    found = found.astype(dict.fromkeys(found.columns.drop(["model", "scored_reports"]), float))
+    return found.sort_values("accuracy", ascending=False, ignore_index=True)
 
 
 def _look_up_beside(metrics: pd.DataFrame, its_rows: pd.DataFrame) -> dict[str, Any]:

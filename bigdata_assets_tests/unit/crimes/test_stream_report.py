@@ -5,6 +5,12 @@ from bigdata_assets.crimes.logic.online import LOOK_UP, MAJORITY
 from bigdata_assets.crimes.tables import BATCH_METRICS
 
 
+def test_a_stream_without_a_report_that_counts_has_a_report():
+    row = {"batch": "b0", "model": LOOK_UP, "scored_reports": 0, "correct": 0, "left_out": 9}
+    metrics = pd.DataFrame([row, {**row, "model": "online_sgd"}]).reindex(columns=BATCH_METRICS.column_names)
+    assert "1 batches" in stream_report.report(metrics, None, ["b0"], {}).summary
+
+
 def test_a_model_is_beside_the_look_up_on_its_own_batches():
     order = ["b0", "b1", "b2", "b3"]
     right = {

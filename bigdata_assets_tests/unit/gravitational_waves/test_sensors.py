@@ -5,7 +5,7 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
-from bigdata_assets import cli, definitions, settings
+from bigdata_assets import cli, definitions, interruptions, settings
 from bigdata_assets.gravitational_waves.logic import events
 from bigdata_assets.gravitational_waves.partitions import SKY_EVENTS
 from bigdata_assets.gravitational_waves.sensors import MAX_ATTEMPTS, MODELS, look_at_event, strain_sensor
@@ -78,7 +78,9 @@ def test_an_event_whose_file_has_come_is_asked_for_once(place, instance):
     assert request.partition_key == "GW150914-L1"
 
 
-def test_an_event_whose_run_failed_is_asked_for_again_but_not_for_ever(place, instance):
+def test_an_event_whose_run_failed_is_asked_for_again_but_not_for_ever(place, instance, monkeypatch):
+    monkeypatch.setattr(interruptions, "RETRY_AFTER_S", 0)
+    monkeypatch.setattr(interruptions, "INTERRUPTED_S", 0)
     keys = []
     for errors in (ERROR, (), (), *[ERROR] * (MAX_ATTEMPTS - 1)):  # two ended with their process: no fault of the file
         (request,), _ = tick(place, instance)

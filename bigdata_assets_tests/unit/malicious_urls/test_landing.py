@@ -5,7 +5,7 @@ import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
-from bigdata_assets import definitions
+from bigdata_assets import definitions, interruptions
 from bigdata_assets import settings as settings_module
 from bigdata_assets.malicious_urls import sensors
 from bigdata_assets.malicious_urls.asset_checks import total_variation
@@ -83,7 +83,9 @@ def test_a_new_file_is_asked_for_at_the_second_tick_and_never_again(settings, fo
         assert isinstance(tick(sensor, instance, fresh)[0], dg.SkipReason)
 
 
-def test_a_failed_file_is_tried_three_times_in_all_each_with_its_own_run_key(settings, folder):
+def test_a_failed_file_is_tried_three_times_in_all_each_with_its_own_run_key(settings, folder, monkeypatch):
+    monkeypatch.setattr(interruptions, "RETRY_AFTER_S", 0)
+    monkeypatch.setattr(interruptions, "INTERRUPTED_S", 0)
     sensor = sensors.landing_sensor(settings)
     land(folder, "a.csv")
     with dg.DagsterInstance.ephemeral() as instance:
@@ -95,6 +97,23 @@ def test_a_failed_file_is_tried_three_times_in_all_each_with_its_own_run_key(set
             fail(instance, _a_run(instance, result.run_requests[0], dg.DagsterRunStatus.STARTED), *errors)
         assert len(set(keys)) == 5
         assert isinstance(tick(sensor, instance, cursor)[0], dg.SkipReason)
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED])
+def test_a_file_whose_run_failed_or_was_cancelled_waits_before_it_is_tried_again(settings, folder, monkeypatch, status):
+    sensor = sensors.landing_sensor(settings)
+    land(folder, "a.csv")
+    with dg.DagsterInstance.ephemeral() as instance:
+        _, cursor = tick(sensor, instance)
+        result, cursor = tick(sensor, instance, cursor)
+        run = _a_run(instance, result.run_requests[0], dg.DagsterRunStatus.STARTED)
+        if status == dg.DagsterRunStatus.CANCELED:
+            instance.report_run_canceled(run)
+        else:
+            fail(instance, run, *ERROR)
+        assert isinstance(tick(sensor, instance, cursor)[0], dg.SkipReason)
+        monkeypatch.setattr(interruptions, "RETRY_AFTER_S", 0)
+        assert len(tick(sensor, instance, cursor)[0].run_requests) == 1
 
 
 def test_what_a_backfill_or_anybodys_run_is_to_score_is_not_asked_for(settings, folder):
@@ -125,8 +144,10 @@ def test_what_a_backfill_or_anybodys_run_is_to_score_is_not_asked_for(settings, 
         result, cursor = tick(sensor, instance, cursor)
         assert [request.partition_key for request in result.run_requests] == ["c.csv"]
         instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
+        by_job = PartitionBackfill("b2", BulkActionStatus.REQUESTED, False, {}, time.time(), partition_names=["c.csv"])
+        instance.add_backfill(by_job)
         result, _ = tick(sensor, instance, cursor)
-        assert "a.csv" in [request.partition_key for request in result.run_requests]
+        assert [request.partition_key for request in result.run_requests] == ["a.csv"]
 
 
 def test_what_was_scored_by_hand_is_not_scored_again_unless_it_changed(settings, folder):
