@@ -97,7 +97,10 @@ def next_offsets(batches: Iterable[Batch]) -> dict[int, int]:
 
 def lag(batches: Iterable[Batch], held: Mapping[int, Offsets]) -> dict[int, int]:
     """Messages of each partition that are in no batch yet; `batches`: all of the topic."""
-    following = next_offsets(batches)
+    return _behind(next_offsets(batches), held)
+
+
+def _behind(following: Mapping[int, int], held: Mapping[int, Offsets]) -> dict[int, int]:
     return {partition: offsets.end - following.get(partition, offsets.begin) for partition, offsets in held.items()}
 
 
@@ -183,6 +186,9 @@ class Stream:
             instance.add_dynamic_partitions(_given_up(self.partitions), [key])
             instance.delete_dynamic_partition(str(self.partitions.name), key)
 
+    def _given_up(self, instance: dg.DagsterInstance) -> list[Batch]:
+        return [batch for _, batch in _named(instance.get_dynamic_partitions(_given_up(self.partitions)), self.topic)]
+
     def _planning(self) -> FileLock:
         """One planner at a time, or two would cut the same messages twice."""
         return FileLock(Path(self.settings.dagster_home) / "kafka_batches.lock")
@@ -192,12 +198,26 @@ class Stream:
     ) -> list[Batch]:
         """Plan batches, of `rows` messages or else BATCH_ROWS, and add their keys at once."""
         with self._planning():
-            already = self.planned(instance)
-            self._recognise(instance, known=bool(already))
-            following = next_offsets(already)
-            new = plan(self.topic, following, held, rows or self.settings.batch_rows, ripe, most)
-            instance.add_dynamic_partitions(str(self.partitions.name), [batch.key for batch in new])
+            following = self._following(instance, self.planned(instance))
+            return self._add(instance, following, held, ripe, most, rows)
+
+    def _add(
+        self,
+        instance: dg.DagsterInstance,
+        following: Mapping[int, int],
+        held: Mapping[int, Offsets],
+        ripe: Iterable[int],
+        most: int,
+        rows: int = 0,
+    ) -> list[Batch]:
+        new = plan(self.topic, following, held, rows or self.settings.batch_rows, ripe, most)
+        instance.add_dynamic_partitions(str(self.partitions.name), [batch.key for batch in new])
         return new
+
+    def _following(self, instance: dg.DagsterInstance, already: set[Batch]) -> dict[int, int]:
+        """Where each partition's next batch begins, if the topic is still the one that the batches are of."""
+        self._recognise(instance, known=bool(already))
+        return next_offsets(already)
 
     def _recognise(self, instance: dg.DagsterInstance, *, known: bool) -> None:
         """Keep the id of the topic, once: `known` says that batches of it are planned already.
@@ -225,11 +245,10 @@ class Stream:
 
     def states(self, instance: dg.DagsterInstance) -> dict[str, str]:
         """What became of each batch: done, running, failed N times, or waiting."""
-        return self._survey(instance)[0]
+        return self._survey(instance, self.keys(instance))[0]
 
-    def _survey(self, instance: dg.DagsterInstance) -> tuple[dict[str, str], dict[str, Attempts]]:
+    def _survey(self, instance: dg.DagsterInstance, keys: Sequence[str]) -> tuple[dict[str, str], dict[str, Attempts]]:
         """The state of each batch, in their order; what was tried of those that are not done."""
-        keys = self.keys(instance)
         done = instance.get_materialized_partitions(self.last)
         running = in_work(instance, keys)
         ended = self._ended(instance, keys, [key for key in keys if key not in done])
@@ -280,22 +299,27 @@ class Stream:
         held = self.kafka.offsets(self.topic)
         if not held:
             return [], "{}", f"there is no topic {self.topic} at {self.settings.kafka_servers} yet"
-        states, tried = self._survey(instance)
-        planned = self.planned(instance)
-        since, ripe = self._waiting(cursor, next_offsets(planned), held)
-        room = self.settings.batches_per_run * 2 - Counter(states.values())["waiting"]
-        new = self.add_new(instance, held, ripe, room) if room > 0 else []
+        with self._planning():
+            every = list(instance.get_dynamic_partitions(str(self.partitions.name)))  # once: there may be very many
+            own = dict(_named(every, self.topic))
+            states, tried = self._survey(instance, list(own))
+            following = self._following(instance, {*own.values(), *self._given_up(instance)})
+            since, ripe = self._waiting(cursor, following, held)
+            room = self.settings.batches_per_run * 2 - Counter(states.values())["waiting"]
+            new = self._add(instance, following, held, ripe, room) if room > 0 else []
         states |= {batch.key: "waiting" for batch in new}
-        behind, counts = lag(planned | set(new), held), Counter(states.values())
+        behind = _behind(following | {batch.partition: batch.end for batch in new}, held)
+        counts = Counter(states.values())
         told = (
             f"lag {sum(behind.values())} messages {behind}, {len(new)} new batches; "
             f"{', '.join(f'{count} {state}' for state, count in sorted(counts.items())) or 'no batch'}"
         )
-        request = None if "running" in counts else self._request(instance, states, tried)
+        every += [batch.key for batch in new]
+        request = None if "running" in counts else self._request(every, states, tried)
         return ([request] if request else []), json.dumps(since), told
 
     def _request(
-        self, instance: dg.DagsterInstance, states: Mapping[str, str], tried: Mapping[str, Attempts]
+        self, every: Sequence[str], states: Mapping[str, str], tried: Mapping[str, Attempts]
     ) -> dg.RunRequest | None:
         """The run to ask for: of a batch that has failed, alone; else of as many that wait as one run takes.
 
@@ -307,7 +331,6 @@ class Stream:
                 return dg.RunRequest(
                     f"{key}:after {tried[key].newest.dagster_run.run_id}", partition_key=key, tags=NO_OTHER_RETRY
                 )
-        every = instance.get_dynamic_partitions(str(self.partitions.name))
         waiting = [key for key, state in states.items() if state == "waiting" and key in due]
         alone = {key for key in waiting if key in tried and tried[key].interruptions >= ALONE_AFTER}
         stretches = contiguous(every, [key for key in waiting if key not in alone], self.settings.batches_per_run)
@@ -338,13 +361,13 @@ def in_order(
     instance: dg.DagsterInstance, partitions: dg.DynamicPartitionsDefinition, topic: str | None = None
 ) -> list[str]:
     """Keys of a topic's batches, or of all topics', in the order in which they were planned."""
-    return [batch.key for batch in _batches(instance.get_dynamic_partitions(str(partitions.name)), topic)]
+    return [key for key, _ in _named(instance.get_dynamic_partitions(str(partitions.name)), topic)]
 
 
 def planned(instance: dg.DagsterInstance, partitions: dg.DynamicPartitionsDefinition, topic: str) -> set[Batch]:
     """All batches of a topic that were ever planned, with those that were given up."""
     names = (str(partitions.name), _given_up(partitions))
-    return {batch for name in names for batch in _batches(instance.get_dynamic_partitions(name), topic)}
+    return {batch for name in names for _, batch in _named(instance.get_dynamic_partitions(name), topic)}
 
 
 def topic_of(keys: Iterable[str]) -> str:
@@ -367,13 +390,13 @@ def is_made_anew(
     return bool(id_ and known and f"{topic}:{id_}" not in known)
 
 
-def _batches(keys: Iterable[str], topic: str | None) -> Iterator[Batch]:
-    """The batches, of a topic or of any, that `keys` name: somebody may have added any key in the UI."""
+def _named(keys: Iterable[str], topic: str | None) -> Iterator[tuple[str, Batch]]:
+    """Keys that name batches, of a topic or of any, and those: somebody may have added any key in the UI."""
     for key in keys:
         with contextlib.suppress(BatchError):
             batch = parse(key)
             if topic in (None, batch.topic):
-                yield batch
+                yield key, batch
 
 
 def _given_up(partitions: dg.DynamicPartitionsDefinition) -> str:

@@ -14,6 +14,7 @@ from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGra
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.events import RunFailureReason
 from dagster._core.execution.api import create_execution_plan, execute_run_iterator
+from dagster._utils.interrupts import check_captured_interrupt
 from tqdm import tqdm
 
 from bigdata_assets import definitions
@@ -182,6 +183,10 @@ def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first:
     ):
         for event in execute_run_iterator(job, run, instance):
             step, now = event.step_key or "run", time.monotonic()
+            if not stopping and (check_captured_interrupt() or _is_told_of_a_signal(event)):
+                stopping = True
+                if (begun := instance.get_run_by_id(run.run_id)) and not begun.is_finished:
+                    instance.report_run_canceling(run)  # or Dagster marks it as failed, and an alert is sent
             if event.is_step_start:
                 began[step] = now
             elif event.is_step_success:
@@ -190,15 +195,12 @@ def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first:
             elif event.is_step_failure and not stopping:
                 tqdm.write(f"FAILED {step.replace('__', '/')}: {reason(event)}", terminal)
                 began.pop(step, None)
-            elif _is_told_of_a_signal(event):
-                stopping = True
-                instance.report_run_canceling(run)  # or Dagster marks it as failed, and an alert is sent
             elif event.event_type == dg.DagsterEventType.RUN_CANCELED or (
                 event.is_run_failure and event.job_failure_data.failure_reason == INTERRUPTED
             ):
                 raise KeyboardInterrupt  # what Dagster has made of it, so as to mark the run
             bar.set_postfix_str(", ".join(name.replace("__", "/") for name in began))
-    if stopping:  # and the daemon was faster in saying so
+    if stopping:  # whatever became of the run
         raise KeyboardInterrupt
     ended = instance.get_run_by_id(run.run_id)
     if ended and ended.status == dg.DagsterRunStatus.SUCCESS:
@@ -208,7 +210,10 @@ def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first:
 
 
 def _is_told_of_a_signal(event: dg.DagsterEvent) -> bool:
-    """Whether an event says that a signal has come, and goes on to the processes of the steps."""
+    """Whether an event says that a signal has come, and goes on to the processes of the steps.
+
+    Where these have got it too and are gone, there may be nothing left to tell, and Dagster forgets it with the run.
+    """
     if event.event_type != dg.DagsterEventType.ENGINE_EVENT:
         return False
     return event.engine_event_data.error is None and "steps_interrupted" in event.engine_event_data.metadata
