@@ -184,6 +184,10 @@ BUDGET_MIN = 20 + 3 * (len(BRANCHES) - len(("crimes", "gravitational_waves", "ma
 """Of `make test` on two quiet cores: a branch more may take three minutes more."""
 
 
+ALONE = {"test_soak": "soak", "test_standalone": "standalone", "test_services": "services"}
+"""Files whose tests keep one process busy for minutes; at the end the other one would have nothing to do."""
+
+
 def kind(path: Path) -> str:
     return path.relative_to(Path(__file__).parent).parts[0]
 
@@ -191,7 +195,7 @@ def kind(path: Path) -> str:
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first, and together what shares costly fixtures: a process takes one group after the other."""
-    order = {name: number for number, name in enumerate(("browser", "trained", "sampled", "services"))}
+    order = {name: number for number, name in enumerate(("browser", "trained", "sampled", *ALONE.values()))}
 
     def group(item: pytest.Item) -> str | None:
         names = set(getattr(item, "fixturenames", ()))
@@ -199,8 +203,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             return item.path.stem
         if kind(item.path) == "browser":
             return "browser"
-        if item.path.stem == "test_services":
-            return "services"
+        if item.path.stem in ALONE:
+            return ALONE[item.path.stem]
         return next((name for name in ("trained", "sampled") if name in names), None)
 
     for item in items:
