@@ -176,6 +176,7 @@ class KafkaResource(dg.ConfigurableResource):
     @contextmanager
     def _consumer(self) -> Generator[Any, None, None]:
         from kafka import KafkaConsumer
+        from kafka.errors import KafkaError
 
         with self._connected():
             consumer = KafkaConsumer(
@@ -190,6 +191,10 @@ class KafkaResource(dg.ConfigurableResource):
             )
         try:
             yield consumer
+        except KafkaError as error:
+            if not getattr(error, "retriable", False):
+                raise
+            raise KafkaUnreachableError(f"Kafka at {self.servers} went away: {type(error).__name__} {error}") from error
         finally:
             consumer.close()
 
