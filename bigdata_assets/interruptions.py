@@ -17,7 +17,7 @@ BY_ENGINE = (
     "ChildProcessCrashException",  # of a step's process that was killed
     "DagsterExecutionInterruptedError",
     "KafkaUnreachableError",
-    *("KafkaTimeoutError", "KafkaConnectionError", "NoBrokersAvailable", "NodeNotReadyError"),
+    *("KafkaTimeoutError", "KafkaConnectionError", "NodeNotReadyError"),
     "SparkUnreachableError",
     "RetriesExceeded",  # of Spark's client whose server was killed
 )
