@@ -19,15 +19,16 @@ import dagster as dg
 import pandas as pd
 import psutil
 
-from bigdata_assets import definitions
+from bigdata_assets import definitions, runtime
 from bigdata_assets import settings as settings_module
 from bigdata_assets.crimes.logic import exports, messages
-from bigdata_assets.crimes.partitions import ARREST_MODELS, stream
+from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIMES
 from bigdata_assets.crimes.sample import write_sample
 from bigdata_assets.crimes.tables import STREAM_TABLES
 from bigdata_assets.partition_ranges import tags_for
 from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.settings import Settings
+from bigdata_assets.streams.planner import Planner
 
 WAITING = 200_000
 BATCHED = [*(table.key for table in STREAM_TABLES), ARREST_MODELS]
@@ -95,7 +96,7 @@ def _project(settings: Settings, folder: Path, batch_rows: int) -> Iterator[tupl
         update={
             "storage": str(folder / "storage"),
             "dagster_home": home,
-            "crimes_topic": f"bench.{uuid.uuid4().hex[:8]}",
+            "topics": {"crimes": f"bench.{uuid.uuid4().hex[:8]}"},
             "batch_rows": batch_rows,
         }
     )
@@ -119,10 +120,10 @@ def _messages(settings: Settings, folder: Path, count: int) -> Iterator[tuple[by
 
 def _send(own: Settings, encoded: list[tuple[bytes, bytes]]) -> None:
     kafka = KafkaResource(servers=own.kafka_servers)
-    kafka.create_topic(own.crimes_topic, 1)
+    kafka.create_topic(own.topic("crimes"), 1)
     with kafka.producer(linger_ms=50) as producer:
         for key, value in encoded:
-            producer.send(own.crimes_topic, value, key)
+            producer.send(own.topic("crimes"), value, key)
         producer.flush()
 
 
@@ -131,7 +132,7 @@ def _bare(own: Settings) -> float:
     from kafka import KafkaConsumer, TopicPartition
 
     consumer = KafkaConsumer(bootstrap_servers=own.kafka_servers, group_id=None, max_poll_records=10_000)
-    source = TopicPartition(own.crimes_topic, 0)
+    source = TopicPartition(own.topic("crimes"), 0)
     consumer.assign([source])
     consumer.seek(source, 0)
     started, count = time.perf_counter(), 0
@@ -143,7 +144,7 @@ def _bare(own: Settings) -> float:
 
 
 def _plan(own: Settings, instance: dg.DagsterInstance) -> list[str]:
-    one = stream(own)
+    one = Planner(CRIMES, own, runtime.kafka(own))
     one.add_all(instance)
     return one.keys(instance)
 

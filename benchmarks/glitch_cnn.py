@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from bigdata_assets.gravitational_waves.logic import cnn
-from bigdata_assets.gravitational_waves.logic.training_set import CLASSES
+from bigdata_assets.gravitational_waves.logic.gravity_spy import CLASSES
 
 GLITCHES = 256
 EPOCHS = 4

@@ -1,24 +1,28 @@
 """The `bigdata-assets` command."""
 
+import importlib.util
 import os
-import re
+import pkgutil
 import sys
+from typing import TYPE_CHECKING
 
 import click
 from dotenv import load_dotenv
 
+import bigdata_assets
 from bigdata_assets import fork_server
 from bigdata_assets import settings as settings_module
+from bigdata_assets.commands import group
 from bigdata_assets.services import cli as services_cli
 from bigdata_assets.services.jars import JarsError
 from bigdata_assets.services.supervisor import ServiceError
 from bigdata_assets.settings import SettingsError
 from bigdata_assets.sources import SourceUnavailableError
 
+if TYPE_CHECKING:
+    import dagster as dg
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def group() -> None:
-    """Five big-data pipelines as one Dagster asset graph."""
+    from bigdata_assets.streams.planner import Planner
 
 
 @group.command()
@@ -41,7 +45,7 @@ def materialize(select: str, partitions: tuple[str, ...], missing: bool) -> None
 
     stack.prepare_dagster_home(settings, end_runs=False)
     try:
-        ok = materializing.materialize(settings, log, select, list(partitions), missing)
+        ok = materializing.materialize(log, select, list(partitions), missing)
     except materializing.SelectionError as error:
         raise click.UsageError(str(error)) from error
     sys.exit(0 if ok else 1)
@@ -76,133 +80,61 @@ def table(name: str, limit: int, sql: str | None, version: int | None) -> None:
     click.echo(f"{rows.num_rows} rows shown, version {stored.version()}", err=True)
 
 
-@group.group()
-def produce() -> None:
-    """Send records of the sources to Kafka as if they were just coming in."""
-
-
-@produce.command("crimes")
-@click.option("--month", required=True, help="Month of the export, such as 2016-01, or FIRST..LAST.")
-@click.option("--rows", default=120, show_default=True, type=click.IntRange(1), help="Reports that are sent at once.")
-@click.option("--every", default="120s", show_default=True, help="Time between them, such as 120s or 2m; 0: no wait.")
-@click.option("--topic", help="Topic; default: KAFKA_CRIMES_TOPIC.")
-@click.option("--partitions", default=1, show_default=True, type=click.IntRange(1, 999), help="Of a new topic.")
-@click.option("--resume", is_flag=True, help="Go on behind the last report that the topic has.")
-@click.option("--limit", type=click.IntRange(1), help="Only so many reports of each month.")
-def produce_crimes(
-    month: str, rows: int, every: str, topic: str | None, partitions: int, resume: bool, limit: int | None
-) -> None:
-    """Send a month of reported crimes by their time."""
-    from bigdata_assets.crimes import producer
-    from bigdata_assets.runtime import sources
-
-    settings = settings_module.load()
-    if "sources" not in settings.model_fields_set and not producer.is_own_broker(settings):
-        raise SettingsError(
-            f"Kafka at {settings.kafka_servers} is not the broker that this project started, and BIGDATA_SOURCES is "
-            "not set: it would get invented reports. Set BIGDATA_SOURCES to a folder with your files, or to `sample` "
-            "if you do want the sample's there."
-        )
-    producer.run_command(
-        settings,
-        sources(settings).folder("crimes"),
-        month,
-        topic=settings.crimes_topic if topic is None else topic,
-        rows=rows,
-        every_s=_seconds(every),
-        partitions=partitions,
-        resume=resume,
-        limit=limit,
-    )
-
-
 @group.command()
+@click.argument("stream", required=False)
 @click.option("--give-up", metavar="KEY", help="Take a batch out that can never be read, so that training goes on.")
-def batches(give_up: str | None) -> None:
-    """List the Kafka batches with their offsets and states."""
+def batches(stream: str | None, give_up: str | None) -> None:
+    """List the Kafka batches of a stream, or of all, with their offsets and states."""
     import dagster as dg
 
-    from bigdata_assets.crimes import partitions
-    from bigdata_assets.kafka_batches import BatchError, lag, parse
+    from bigdata_assets import runtime
+    from bigdata_assets.definitions import BRANCHES
     from bigdata_assets.resources.kafka import KafkaUnreachableError
     from bigdata_assets.services import stack
+    from bigdata_assets.streams.batches import BatchError
+    from bigdata_assets.streams.planner import Planner
 
     settings = settings_module.load()
     stack.prepare_dagster_home(settings, end_runs=False)
-    stream = partitions.stream(settings)
+    streams = {one.name: one for branch in BRANCHES for one in branch.streams}
+    if stream not in (None, *streams):
+        raise click.UsageError(f"there is no stream {stream!r} but {', '.join(streams)}")
+    planners = [Planner(streams[name], settings, runtime.kafka(settings)) for name in streams if stream in (None, name)]
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
-        if give_up:
-            try:
-                stream.give_up(instance, give_up)
-            except BatchError as error:
-                raise click.UsageError(str(error)) from error
-            click.echo(f"gave up {give_up}: its reports are in no table, and training goes on without them")
-            return
-        states = stream.states(instance)
-        learnt = instance.get_materialized_partitions(partitions.ARREST_MODELS)
-        click.echo(f"{'batch':<50}{'messages':>9}  {'learnt':<8}state")
-        for key, state in states.items():
-            click.echo(f"{key:<50}{len(parse(key)):>9}  {'yes' if key in learnt else 'no':<8}{state}")
         try:
-            held = stream.kafka.offsets(stream.topic)
+            if give_up:
+                planner = next((one for one in planners if give_up in one.keys(instance)), planners[0])
+                planner.give_up(instance, give_up)
+                click.echo(f"gave up {give_up}: its messages are in no table, and training goes on without them")
+            else:
+                for planner in planners:
+                    _list_batches(planner, instance)
+        except BatchError as error:
+            raise click.UsageError(str(error)) from error
         except KafkaUnreachableError as error:
             raise click.ClickException(str(error)) from error
-        for partition, behind in lag(stream.planned(instance), held).items():
-            offsets = held[partition]
-            click.echo(f"partition {partition} holds {offsets.begin} to {offsets.end}; {behind} are in no batch yet")
 
 
-@group.command("add-event")
-@click.argument("name")
-@click.option("--gps", type=float, help="GPS time, for strain files that are in the sources' folder already.")
-@click.option(
-    "--masses", type=float, nargs=2, help="In the detector's frame, solar masses; default: the loudest found."
-)
-def add_event(name: str, gps: float | None, masses: tuple[float, float] | None) -> None:
-    """Add a gravitational-wave event: with BIGDATA_SOURCES=official its strain is fetched from GWOSC."""
-    import dagster as dg
+def _list_batches(planner: "Planner", instance: "dg.DagsterInstance") -> None:
+    from bigdata_assets.streams.batches import parse
 
-    from bigdata_assets.gravitational_waves import partitions, sensors
-    from bigdata_assets.gravitational_waves.logic import events
-    from bigdata_assets.gravitational_waves.logic.strain import StrainFileError
-    from bigdata_assets.services import stack
-
-    settings = settings_module.load()
-    folder = sensors.events_folder(settings)
-    if folder is None or settings.sources == "sample":
-        raise click.UsageError("BIGDATA_SOURCES must be `official`, or a folder with a sub-folder gravitational_waves.")
-    try:
-        if gps is not None:
-            event = events.Event(name, gps, masses)
-            if not events.detectors(folder, event):
-                raise StrainFileError(f"{folder / events.FOLDER} has no file that covers GPS time {gps}")
-            events.add(folder, event)
-        elif settings.sources == "official":
-            events.fetch(folder, name, masses)
-        else:
-            raise click.UsageError("--gps is needed for strain files of a folder of yours")
-        keys = [key for key in events.keys(folder) if events.parse(key)[0] == name]
-        if not keys:
-            raise StrainFileError(f"{name} has files of none of {', '.join(events.DETECTORS)}")
-    except StrainFileError as error:
-        raise click.ClickException(str(error)) from error
-    stack.prepare_dagster_home(settings, end_runs=False)
-    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
-        instance.add_dynamic_partitions(str(partitions.SKY_EVENTS.name), keys)
-    click.echo(f"added {', '.join(keys)}; to look at one:")
-    click.echo(f"bigdata-assets materialize --select 'key:\"gravitational_waves/strain\"+' --partition {keys[0]}")
+    learnt = instance.get_materialized_partitions(planner.stream.learnt) if planner.stream.learnt else set()
+    click.echo(f"{'batch':<50}{'messages':>9}  {'learnt':<8}state")
+    for key, state in planner.states(instance).items():
+        click.echo(f"{key:<50}{len(parse(key)):>9}  {'yes' if key in learnt else 'no':<8}{state}")
+    held = planner.kafka.offsets(planner.topic)
+    for partition, behind in planner.lag(instance).items():
+        click.echo(
+            f"partition {partition} holds {held[partition].begin} to {held[partition].end}; "
+            f"{behind} are in no batch yet"
+        )
 
 
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", text)
-    if match is None:
-        raise click.UsageError(f"--every is a number and ms, s, m or h, such as 120s; {text!r} is not")
-    return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2] or "s"]
-
-
-group.add_command(services_cli.services)
-group.add_command(services_cli.run)
-group.add_command(services_cli.jars)
+for command in (services_cli.services, services_cli.run, services_cli.jars):
+    group.add_command(command)
+for package in pkgutil.iter_modules(bigdata_assets.__path__, "bigdata_assets."):
+    if package.ispkg and importlib.util.find_spec(f"{package.name}.commands"):
+        importlib.import_module(f"{package.name}.commands")
 
 
 def main() -> None:

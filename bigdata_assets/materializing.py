@@ -3,10 +3,10 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO, TypeAlias
+from typing import TextIO
 
 import click
 import dagster as dg
@@ -19,22 +19,19 @@ from tqdm import tqdm
 
 from bigdata_assets import definitions
 from bigdata_assets.alerts import reason
+from bigdata_assets.branch import Available
 from bigdata_assets.partition_ranges import contiguous, tags_for
 from bigdata_assets.run_launcher import this_process
-from bigdata_assets.settings import Settings
 
 ASSET_JOB = "__ASSET_JOB"
 INTERRUPTED = RunFailureReason.UNEXPECTED_TERMINATION
-
-Available: TypeAlias = Mapping[dg.PartitionsDefinition, Sequence[str]]
-"""Partitions that the inputs call for, of each partitioning."""
 
 
 class SelectionError(ValueError):
     """The selection or a partition does not exist."""
 
 
-def materialize(settings: Settings, log: Path, select: str, partitions: Sequence[str], missing: bool) -> bool:
+def materialize(log: Path, select: str, partitions: Sequence[str], missing: bool) -> bool:
     """Materialise a selection; whether every run succeeded. Details go to the file `log`.
 
     Raises:
@@ -43,7 +40,7 @@ def materialize(settings: Settings, log: Path, select: str, partitions: Sequence
     graph = definitions.defs.resolve_asset_graph()
     with dg.DagsterInstance.get() as instance:
         wanted = _selected(graph, select)
-        available = definitions.discover_partitions(settings, instance, wanted)
+        available = definitions.available_partitions(definitions.defs.resources or {}, instance, wanted)
         if missing:
             wanted = _missing(graph, instance, wanted, available)
         failed: set[dg.AssetKey] = set()

@@ -48,16 +48,22 @@ its `since_last_handled` takes an input for handled that was stored after it was
 def resources(settings: Settings, tables: Iterable[Table]) -> dict[str, Any]:
     """Resources and IO managers by key."""
     return {
+        "settings": settings,
         "spark": SparkResource(remote=settings.spark_remote),
         "sources": sources(settings),
         "delta": delta_io_manager(tables).configured({"storage": settings.storage}),
         "spark_model": SparkModelIOManager(storage=settings.storage),
         "keras_model": KerasModelIOManager(storage=settings.storage),
         "sklearn_model": SklearnModelIOManager(storage=settings.storage),
-        "kafka": KafkaResource(servers=settings.kafka_servers),
+        "kafka": kafka(settings),
         "snapshots": SnapshotStore(storage=settings.storage, kept=400),
         "report": ReportIOManager(storage=settings.storage, url=settings.reports_url),
     }
+
+
+def kafka(settings: Settings) -> KafkaResource:
+    """The Kafka cluster."""
+    return KafkaResource(servers=settings.kafka_servers)
 
 
 def sources(settings: Settings) -> Sources:

@@ -7,21 +7,34 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 """The clone when the package is installed in editable form, as `make env` does it."""
 
 
+TOPIC = "KAFKA_*_TOPIC"
+"""Variables of streams' topics, such as KAFKA_CRIMES_TOPIC."""
 REFRESH_SENSOR = "refresh"
 """The sensor that refreshes what is made of other assets; here, since `make run` asks for it before it imports them."""
 
 
 class SettingsError(ValueError):
     """An environment variable has a value that cannot be used."""
+
+
+def legal_topic(name: str) -> str:
+    """A Kafka topic's name, as it may stand in a partition key and a path too.
+
+    Raises:
+        ValueError: it may not; the message says what may.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,180}", name) or name in (".", ".."):
+        raise ValueError(f"a topic's name is 1 to 180 of A-Z a-z 0-9 . _ -, and neither . nor ..; {name!r} is not")
+    return name
 
 
 class Settings(BaseModel):
@@ -91,7 +104,9 @@ class Settings(BaseModel):
     kafka_ca_file: Path | None = Field(
         None, alias="KAFKA_SECURITY_CA_FILE", description="Certificates to trust, with SSL; default: the system's."
     )
-    crimes_topic: str = Field("crimes", alias="KAFKA_CRIMES_TOPIC", description="Topic of the reported crimes.")
+    topics: dict[str, Annotated[str, AfterValidator(legal_topic)]] = Field(
+        {}, alias=TOPIC, description="A stream's topic, where it is not named after the stream."
+    )
     batch_rows: int = Field(
         5_000, alias="BATCH_ROWS", gt=0, le=1_000_000, description="Most messages of a Kafka batch, one partition."
     )
@@ -157,11 +172,6 @@ class Settings(BaseModel):
                 raise ValueError(f"must be host:port, with commas between several; {server!r} is not")
         return ",".join(servers)
 
-    @field_validator("crimes_topic")
-    @classmethod
-    def _topic_is_legal(cls, value: str) -> str:
-        return legal_topic(value)
-
     @field_validator("reports_url", "alert_webhook_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
@@ -223,6 +233,10 @@ class Settings(BaseModel):
             "if you do want the sample's tables there."
         )
 
+    def topic(self, stream: str) -> str:
+        """The Kafka topic of a stream."""
+        return self.topics.get(stream, stream)
+
     def token(self) -> str | None:
         """The Spark Connect token: from the environment, else from the local server's file, else none."""
         if self.spark_token:
@@ -235,23 +249,14 @@ class Settings(BaseModel):
         BIGDATA_SOURCES and KAFKA_BOOTSTRAP_SERVERS too where they were not given: whether the sample was asked for, and
         whether a broker is one that the user has named, must not be lost on the way.
         """
-        return {
+        topics = {TOPIC.replace("*", stream.upper()): topic for stream, topic in self.topics.items()}
+        return topics | {
             str(field.alias): str(value)
             for name, field in type(self).model_fields.items()
             if ((value := getattr(self, name)) not in (None, "") or name == "reports_url")
             and (name not in ("sources", "kafka_servers") or name in self.model_fields_set)
+            and name != "topics"
         }
-
-
-def legal_topic(name: str) -> str:
-    """A Kafka topic's name, as it may stand in a partition key and a path too.
-
-    Raises:
-        ValueError: it may not; the message says what may.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,180}", name) or name in (".", ".."):
-        raise ValueError(f"a topic's name is 1 to 180 of A-Z a-z 0-9 . _ -, and neither . nor ..; {name!r} is not")
-    return name
 
 
 def load(environ: Mapping[str, Any] | None = None) -> Settings:
@@ -265,11 +270,13 @@ def load(environ: Mapping[str, Any] | None = None) -> Settings:
     # An empty variable means the default, as a line `NAME=` of an .env file is meant; only for the reports' address
     # does empty have a meaning of its own.
     given = {n: environ[n] for n in fields if environ.get(n) or (n in environ and n == "BIGDATA_REPORTS_URL")}
+    streams = {n: re.fullmatch(TOPIC.replace("*", "([A-Z0-9_]+)"), n) for n in environ if environ[n]}
+    given[TOPIC] = {match[1].lower(): environ[n] for n, match in streams.items() if match}
     try:
         return Settings(**given)
     except ValidationError as error:
         problems = [
-            f"{e['loc'][0]}: {e['msg'].removeprefix('Value error, ')}"
+            f"{str(e['loc'][0]).replace('*', str(e['loc'][-1]).upper())}: {e['msg'].removeprefix('Value error, ')}"
             + ("" if fields[str(e["loc"][0])].repr is False else f" (it is {e['input']!r})")
             for e in error.errors()
         ]

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -20,18 +21,22 @@ class SourceUnavailableError(RuntimeError):
     """The input cannot be had; the message says how to get it."""
 
 
-OFFICIAL_BY_HAND = {
-    "malicious_urls": (
-        "malicious_phish.csv is published at kaggle.com/datasets/sid321axn/malicious-urls-dataset and can only be "
-        "downloaded with a Kaggle account: download it there, unpack it as {folder}/malicious_phish.csv, and run this "
-        "again. Or set BIGDATA_SOURCES to a folder that has malicious_urls/malicious_phish.csv."
-    ),
-}
-"""Files that no program may fetch on its own, by branch."""
-ZENODO = {
-    "gravitational_waves": ("10.5281/zenodo.1486046", ("trainingsetv1d1.h5", "trainingset_v1d1_metadata.csv")),
-}
-"""Records that files are downloaded from, with their checksums, by branch."""
+@dataclass(frozen=True)
+class Source:
+    """The input files of a branch.
+
+    Attributes:
+        branch: its name, and that of the folder with the files.
+        sample: module that makes a sample of them: `write_sample(folder)` and `VERSION`.
+        zenodo: DOI of the record that the publisher's files are downloaded from, with their checksums, and their names.
+        by_hand: how to get them into `{folder}` where no program may fetch them on its own.
+    """
+
+    branch: str
+    sample: str
+    zenodo: tuple[str, Sequence[str]] | None = None
+    by_hand: str = ""
+
 
 SAMPLE_EFFORT = "So few because the inputs are generated: figures of the sample mean nothing."
 
@@ -56,11 +61,11 @@ class Sources(dg.ConfigurableResource):
         """A sentence for the report where `effort` has made them few."""
         return SAMPLE_EFFORT if self.is_sample and None in asked else ""
 
-    def folder(self, branch: str, download: bool = True) -> Path:
+    def folder(self, source: Source, download: bool = True) -> Path:
         """The folder with the files of a branch, generated or downloaded first where that is asked for.
 
         Args:
-            branch: its name.
+            source: what files these are.
             download: without it, the folder as it is, for who only looks what has come.
 
         Raises:
@@ -69,23 +74,23 @@ class Sources(dg.ConfigurableResource):
         if self.is_sample:
             if self.sample_refusal:
                 raise SourceUnavailableError(self.sample_refusal)
-            return self._sample(branch)
+            return self._sample(source)
         if self.location == "official":
-            return self._official(branch, download)
-        folder = Path(self.location) / branch
+            return self._official(source, download)
+        folder = Path(self.location) / source.branch
         if not folder.is_dir():
-            raise SourceUnavailableError(f"BIGDATA_SOURCES is {self.location}, which has no folder {branch!r}.")
+            raise SourceUnavailableError(f"BIGDATA_SOURCES is {self.location}, which has no folder {source.branch!r}.")
         return folder
 
-    def _sample(self, branch: str) -> Path:
-        sample = importlib.import_module(f"bigdata_assets.{branch}.sample")
-        folder = Path(self.cache) / f"sample-{sample.VERSION}" / branch
+    def _sample(self, source: Source) -> Path:
+        sample = importlib.import_module(source.sample)
+        folder = Path(self.cache) / f"sample-{sample.VERSION}" / source.branch
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not folder.is_dir():
                 # Made aside and moved, so that a sample that was cut off in the making is never taken for a whole one.
-                aside = Path(tempfile.mkdtemp(prefix=f".{branch}-", dir=folder.parent))
-                click.echo(f"making the sample of {branch} ...", err=True)
+                aside = Path(tempfile.mkdtemp(prefix=f".{source.branch}-", dir=folder.parent))
+                click.echo(f"making the sample of {source.branch} ...", err=True)
                 began = time.monotonic()
                 try:
                     sample.write_sample(aside)
@@ -95,16 +100,14 @@ class Sources(dg.ConfigurableResource):
                     shutil.rmtree(aside, ignore_errors=True)
         return folder
 
-    def _official(self, branch: str, download: bool) -> Path:
-        folder = Path(self.cache) / "official" / branch
+    def _official(self, source: Source, download: bool) -> Path:
+        folder = Path(self.cache) / "official" / source.branch
         folder.mkdir(parents=True, exist_ok=True)
-        if not download:
-            return folder
-        if branch in OFFICIAL_BY_HAND and not any(folder.iterdir()):
-            raise SourceUnavailableError(OFFICIAL_BY_HAND[branch].format(folder=folder))
-        if branch in ZENODO:
+        if download and source.by_hand and not any(folder.iterdir()):
+            raise SourceUnavailableError(source.by_hand.format(folder=folder))
+        if download and source.zenodo:
             with FileLock(f"{folder}.lock"):
-                _download(*ZENODO[branch], folder)
+                _download(*source.zenodo, folder)
         return folder
 
 

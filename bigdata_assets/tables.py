@@ -1,18 +1,18 @@
-"""One declaration per table: its Spark and Arrow schemas, its constraints and its catalogue entry.
+"""One declaration per table: its Spark and Arrow schemas and its constraints. Spark's workers read it too.
 
-Rows are not read or written here; that is the `delta` IO manager's work.
+What Dagster says of a table is made of it in catalogue.py; rows are read and written by the `delta` IO manager.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import dagster as dg
 from pyspark.sql.types import DataType, StructField, StructType
 
 if TYPE_CHECKING:
+    import dagster as dg
     import pyarrow as pa
 
 
@@ -58,8 +58,11 @@ class Table:
                 raise ValueError(f"{self.path}: {name!r} is not a lower-case SQL identifier")
 
     @property
-    def key(self) -> dg.AssetKey:
-        return dg.AssetKey([self.branch, self.name])
+    def key(self) -> "dg.AssetKey":
+        """Not asked for by workers, which have no need of Dagster and do not import it."""
+        from dagster import AssetKey
+
+        return AssetKey([self.branch, self.name])
 
     @property
     def path(self) -> str:
@@ -75,10 +78,7 @@ class Table:
 
     @cached_property
     def arrow_schema(self) -> "pa.Schema":
-        """Timestamps are microseconds in UTC, as Delta keeps them."""
-        from pyspark.sql.pandas.types import to_arrow_schema
-
-        return to_arrow_schema(self.spark_schema, timezone="UTC")
+        return to_arrow(self.spark_schema)
 
     @property
     def constraints(self) -> dict[str, str]:
@@ -97,42 +97,6 @@ class Table:
     def file_partitioning(self) -> list[str]:
         """The columns that files are kept apart by."""
         return [self.partition_column] if self.partition_column and self.partitioned_files else []
-
-    def to_dagster(self) -> dg.TableSchema:
-        """The columns as Dagster's catalogue shows them."""
-        return dg.TableSchema(
-            columns=[
-                dg.TableColumn(
-                    c.name,
-                    c.type.simpleString(),
-                    description=c.description,
-                    constraints=dg.TableColumnConstraints(nullable=c.nullable, other=[c.check] if c.check else []),
-                )
-                for c in self.columns
-            ],
-            constraints=dg.TableConstraints(other=list(self.checks.values())),
-        )
-
-    def asset(self, code_version: str, kinds: Iterable[str] = ("spark",), **metadata: str | int | float) -> dict:
-        """What every asset stored in this table says of itself: pass it to `@dg.asset` or `dg.AssetOut`.
-
-        `kinds`: what makes the rows.
-        """
-        return {
-            "key": self.key,
-            "group_name": self.branch,
-            "owners": [f"team:{self.branch}"],
-            "description": self.description,
-            "io_manager_key": "delta",
-            "kinds": {*kinds, "deltalake"},
-            "code_version": code_version,
-            "metadata": {
-                "dagster/column_schema": self.to_dagster(),
-                "dagster/table_name": self.path,
-                **({"partition_expr": self.partition_column} if self.partition_column else {}),
-                **metadata,
-            },
-        }
 
     def addable(self, stored: StructType) -> list[StructField]:
         """Nullable columns that were declared after the table was stored: its rows have none of them."""
@@ -155,6 +119,19 @@ class Table:
                 if n in found and found[n] != declared[n]
             ),
         ]
+
+
+def row_schema(*columns: Column) -> StructType:
+    """Of rows on their way to one of several tables, such as a good one and its quarantine: all may be null."""
+    types = {column.name: column.type for column in columns}
+    return StructType([StructField(name, type_) for name, type_ in types.items()])
+
+
+def to_arrow(schema: StructType) -> "pa.Schema":
+    """The same in Arrow. Timestamps are microseconds in UTC, as Delta keeps them."""
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    return to_arrow_schema(schema, timezone="UTC")
 
 
 def sql_name(value: str) -> str:

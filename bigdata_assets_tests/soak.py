@@ -15,15 +15,17 @@ import pandas as pd
 import psutil
 from deltalake import DeltaTable
 
+from bigdata_assets import runtime
 from bigdata_assets import settings as settings_module
 from bigdata_assets.crimes.logic import exports
-from bigdata_assets.crimes.partitions import ARREST_MODELS, stream
+from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIMES
 from bigdata_assets.crimes.sample import write_sample
-from bigdata_assets.kafka_batches import parse
 from bigdata_assets.resources.kafka import KafkaUnreachableError
 from bigdata_assets.run_launcher import process_lives, worker
 from bigdata_assets.services.supervisor import free_port, read_state
 from bigdata_assets.settings import Settings
+from bigdata_assets.streams.batches import parse
+from bigdata_assets.streams.planner import Planner
 from bigdata_assets_tests.conftest import kill_9, wait_for
 from bigdata_assets_tests.integration.conftest import Project
 from bigdata_assets_tests.stack import Stack, Ui
@@ -58,7 +60,7 @@ class Soak:
         }
         self.project = Project(folder, base.model_copy(update=own), str(folder / "sources"))
         self.settings = self.project.settings
-        self.stream = stream(self.settings)
+        self.planner = Planner(CRIMES, self.settings, runtime.kafka(self.settings))
         self.ui = Ui(self.project)
         self.stack = self._start()
         self._produce()
@@ -161,18 +163,18 @@ class Soak:
 
     def _is_caught_up(self) -> bool:
         try:
-            held = self.stream.kafka.offsets(self.settings.crimes_topic)
+            held = self.planner.kafka.offsets(self.settings.topic("crimes"))
         except KafkaUnreachableError:
             return False
         with self.project.instance() as instance:
-            states = self.stream.states(instance)
+            states = self.planner.states(instance)
             ends = sum(len(parse(key)) for key in states)
             learnt = instance.get_materialized_partitions(ARREST_MODELS)
         return ends == sum(o.end for o in held.values()) and set(states.values()) == {"done"} and learnt == set(states)
 
     def account(self) -> dict[str, Any]:
         """Every message that the topic has is in each table once, and every report was sent once."""
-        held = self.stream.kafka.offsets(self.settings.crimes_topic)
+        held = self.planner.kafka.offsets(self.settings.topic("crimes"))
         sent = sorted((partition, offset) for partition, o in held.items() for offset in range(o.begin, o.end))
         place = ["kafka_partition", "kafka_offset"]
         for name in ("crime_messages", "crime_reports"):
@@ -220,7 +222,7 @@ def write_months(folder: Path, rows: int) -> None:
 def main(minutes: float, rate: int, seed: int, *, keep: bool) -> None:
     """Kill something every 30 s; then every row is accounted for."""
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
-    base = settings_module.load().model_copy(update={"crimes_topic": "crimes"})
+    base = settings_module.load().model_copy(update={"topics": {"crimes": "crimes"}})
     os.environ.pop("SPARK_CONNECT_AUTHENTICATE_TOKEN", None)
     soak = Soak(folder, base, minutes, rate, seed)
     try:

@@ -5,15 +5,14 @@ from typing import Any
 
 import dagster as dg
 
-from bigdata_assets.checks import run_keys, schema_checks, share_result
-from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIME_BATCHES
+from bigdata_assets.checks import run_keys, share_result
+from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIMES
 from bigdata_assets.crimes.tables import (
     ARREST_SCORES,
     CRIME_REPORTS,
     HISTORIC_REPORTS,
     QUARANTINED_HISTORIC_REPORTS,
     QUARANTINED_MESSAGES,
-    TABLES,
 )
 
 
@@ -55,7 +54,7 @@ def training_keeps_up(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckRe
     On the scores: the models of such a batch are not materialised, and a check on them would not be run.
     """
     instance = context.instance
-    keys = instance.get_dynamic_partitions(str(CRIME_BATCHES.name))
+    keys = CRIMES.order(instance)
     learnt = instance.get_materialized_partitions(ARREST_MODELS)
     stored = instance.get_materialized_partitions(CRIME_REPORTS.key)
     waiting = [key for key in keys if key in stored and key not in learnt]
@@ -78,7 +77,6 @@ def _quarantined(context: dg.AssetCheckExecutionContext, good: Any, bad: Any) ->
 
 
 CHECKS: Sequence[dg.AssetChecksDefinition] = (
-    *schema_checks(TABLES),
     share_quarantined_in_months,
     share_quarantined_in_batches,
     every_report_is_scored,

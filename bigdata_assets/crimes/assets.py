@@ -1,7 +1,6 @@
 """Assets of the crimes branch: the portal's history, Kafka batches, arrest models that are tested and then trained."""
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -11,8 +10,10 @@ import pyarrow.compute as pc
 from pydantic import Field
 from pyspark.sql import DataFrame
 
+from bigdata_assets.catalogue import table_asset
 from bigdata_assets.crimes import learning
-from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIME_BATCHES, MONTHS
+from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIME_BATCHES, CRIMES, MONTHS
+from bigdata_assets.crimes.source import SOURCE
 from bigdata_assets.crimes.tables import (
     ARREST_SCORES,
     BATCH_METRICS,
@@ -24,26 +25,15 @@ from bigdata_assets.crimes.tables import (
     QUARANTINED_MESSAGES,
     REPORT,
 )
-from bigdata_assets.kafka_batches import Batch, in_order, is_made_anew, lag, parse, planned, topic_of
 from bigdata_assets.reports import Report
-from bigdata_assets.resources.kafka import (
-    MAX_MESSAGE_BYTES,
-    MESSAGES,
-    KafkaUnreachableError,
-    Offsets,
-    OffsetsExpiredError,
-)
+from bigdata_assets.resources.kafka import MAX_MESSAGE_BYTES, KafkaUnreachableError
 from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.runtime import REFRESHED_BY_INPUT
 from bigdata_assets.sources import Sources
+from bigdata_assets.streams.planner import Planner
 
 WHERE: dict[str, Any] = {"group_name": BRANCH, "owners": [f"team:{BRANCH}"]}
 """Of assets that are no tables."""
-BATCHED: dict[str, Any] = {
-    "partitions_def": CRIME_BATCHES,
-    # A backfill's memory is bounded by the batches of one run.
-    "backfill_policy": dg.BackfillPolicy.multi_run(max_partitions_per_run=20),
-}
 DRIFT_BATCHES = 200
 
 
@@ -59,7 +49,9 @@ class LearningConfig(dg.Config):
 
 @dg.multi_asset(
     name="historic_reports",
-    outs={table.name: dg.AssetOut(**table.asset("1")) for table in (HISTORIC_REPORTS, QUARANTINED_HISTORIC_REPORTS)},
+    outs={
+        table.name: dg.AssetOut(**table_asset(table, "1")) for table in (HISTORIC_REPORTS, QUARANTINED_HISTORIC_REPORTS)
+    },
     partitions_def=MONTHS,
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
@@ -70,48 +62,20 @@ def historic_reports(
     from bigdata_assets.crimes.logic import exports
 
     columns = pa.schema([HISTORIC_REPORTS.arrow_schema.field(column.name).with_nullable(True) for column in REPORT])
-    rows = exports.historic_rows(spark.spark_session, sources.folder(BRANCH), sorted(context.partition_keys), columns)
+    rows = exports.historic_rows(spark.spark_session, sources.folder(SOURCE), sorted(context.partition_keys), columns)
     return (
         rows.where("reason IS NULL").select(HISTORIC_REPORTS.column_names),
         rows.where("reason IS NOT NULL").select(QUARANTINED_HISTORIC_REPORTS.column_names),
     )
 
 
-@dg.asset(
-    **BATCHED,
-    **CRIME_MESSAGES.asset("1", kinds=["kafka"]),
-    required_resource_keys={"delta", "kafka"},
-)
-def crime_messages(context: dg.AssetExecutionContext) -> pa.Table:
-    """The messages of the run's offset ranges; from the table itself where the topic has forgotten what is in it."""
-    kafka, topic, tables = context.resources.kafka, topic_of(context.partition_keys), []
-    made_anew = is_made_anew(context.instance, CRIME_BATCHES, topic, kafka.topic_id(topic))
-    with kafka.reader() as reader:
-        for key in sorted(context.partition_keys):
-            batch = parse(key)
-            try:
-                if made_anew:
-                    raise OffsetsExpiredError(f"{topic} was made anew: what {key} named is not there any more")
-                messages = reader.read(topic, batch.partition, batch.first, batch.end)
-            except OffsetsExpiredError as error:
-                messages = _stored_messages(context.resources.delta, key)
-                if not messages.num_rows:
-                    raise
-                context.log.warning("%s: replayed from %s, since %s", key, CRIME_MESSAGES.path, error)
-            tables.append(messages.append_column("batch", pa.array([key] * messages.num_rows, pa.string())))
-    held = kafka.offsets(topic)
-    for key, messages in zip(sorted(context.partition_keys), tables, strict=True):
-        metadata = _freshness(parse(key), messages, held)
-        context.add_asset_metadata(metadata, asset_key=CRIME_MESSAGES.key, partition_key=key)
-    return pa.concat_tables(tables)
-
-
 @dg.multi_asset(
     name="crime_reports",
     outs={
-        table.name: dg.AssetOut(**table.asset("1", kinds=["python"])) for table in (CRIME_REPORTS, QUARANTINED_MESSAGES)
+        table.name: dg.AssetOut(**table_asset(table, "1", kinds=["python"]))
+        for table in (CRIME_REPORTS, QUARANTINED_MESSAGES)
     },
-    **BATCHED,
+    partitions_def=CRIME_BATCHES,
     ins={"crime_messages": dg.AssetIn(CRIME_MESSAGES.key)},
     required_resource_keys={"delta"},
 )
@@ -119,7 +83,7 @@ def crime_reports(context: dg.AssetExecutionContext, crime_messages: pa.Table) -
     """Each message as a typed report with its version, or as a row of the quarantine."""
     from bigdata_assets.crimes.logic import messages
 
-    order = _order(context)
+    order = CRIMES.order_for(context.instance, context.partition_keys)
     good, bad = [], []
     for key in sorted(context.partition_keys, key=order.index):
         rows = crime_messages.filter(pc.equal(crime_messages["batch"], key)).sort_by("kafka_offset")
@@ -137,7 +101,9 @@ def crime_reports(context: dg.AssetExecutionContext, crime_messages: pa.Table) -
 @dg.multi_asset(
     name="test_then_train",
     outs={
-        "arrest_scores": dg.AssetOut(is_required=False, **ARREST_SCORES.asset("1", kinds=["spark", "scikitlearn"])),
+        "arrest_scores": dg.AssetOut(
+            is_required=False, **table_asset(ARREST_SCORES, "1", kinds=["spark", "scikitlearn"])
+        ),
         "arrest_models": dg.AssetOut(
             **WHERE,
             key=ARREST_MODELS,
@@ -158,7 +124,7 @@ def crime_reports(context: dg.AssetExecutionContext, crime_messages: pa.Table) -
     ins={"crime_reports": dg.AssetIn(CRIME_REPORTS.key)},
     deps=[dg.AssetDep(HISTORIC_REPORTS.key, partition_mapping=dg.AllPartitionMapping())],
     can_subset=True,
-    **BATCHED,
+    partitions_def=CRIME_BATCHES,
     required_resource_keys={"delta", "snapshots", "spark"},
 )
 def test_then_train(
@@ -175,7 +141,7 @@ def test_then_train(
 test_then_train.__test__ = False  # type: ignore[attr-defined] # its name looks like a test's
 
 
-@dg.asset(**BATCHED, **BATCH_METRICS.asset("1", kinds=["python"]))
+@dg.asset(**table_asset(BATCH_METRICS, "1", kinds=["python"]), partitions_def=CRIME_BATCHES)
 def batch_metrics(arrest_scores: pd.DataFrame, crime_reports: pd.DataFrame) -> pd.DataFrame:
     """Figures of each model on each batch's new reports."""
     from bigdata_assets.crimes.logic import metrics
@@ -196,53 +162,27 @@ def batch_metrics(arrest_scores: pd.DataFrame, crime_reports: pd.DataFrame) -> p
     automation_condition=REFRESHED_BY_INPUT,
     # Read below, not inputs: before the first batch there are no such tables.
     deps=[BATCH_METRICS.key, CRIME_REPORTS.key],
-    required_resource_keys={"delta", "kafka"},
+    required_resource_keys={"delta", "kafka", "settings"},
 )
 def stream_report(context: dg.AssetExecutionContext) -> Report:
     """Metric per batch plots, drift and lag."""
     from bigdata_assets.crimes.logic import stream_report as logic
 
-    keys = in_order(context.instance, CRIME_BATCHES)
+    keys = CRIMES.order(context.instance)
     delta = context.resources.delta
     columns = ["batch", "kafka_offset", "occurred_at", "iucr", "location_description", "domestic", "district", "arrest"]
     stored = delta.exists(BATCH_METRICS)
     metrics = delta.read_arrow(BATCH_METRICS) if stored else BATCH_METRICS.arrow_schema.empty_table()
     recent = delta.read_arrow(CRIME_REPORTS, keys[-DRIFT_BATCHES:], columns).to_pandas() if stored else None
-    return logic.report(metrics.to_pandas(), recent, keys, _lag(context, keys))
+    return logic.report(metrics.to_pandas(), recent, keys, _lag(context))
 
 
-def _stored_messages(delta: Any, key: str) -> pa.Table:
-    if not delta.exists(CRIME_MESSAGES):
-        return MESSAGES.empty_table()
-    return delta.read_arrow(CRIME_MESSAGES, [key]).drop_columns("batch").cast(MESSAGES)
-
-
-def _freshness(batch: Batch, messages: pa.Table, held: Mapping[int, Offsets]) -> dict[str, Any]:
-    """What the UI plots of a batch: its size, its age, and what waits behind it."""
-    newest = pc.max(messages["broker_timestamp"]).as_py() if messages.num_rows else None
-    return {
-        "offsets": f"{batch.first} to {batch.end - 1} of {batch.topic}, partition {batch.partition}",
-        "batch_messages": messages.num_rows,
-        "batch_bytes": pc.sum(messages["length_bytes"]).as_py() or 0,
-        "lag_messages": held[batch.partition].end - batch.end if batch.partition in held else 0,
-        **({"age_s": time.time() - newest.timestamp()} if newest else {}),
-    }
-
-
-def _lag(context: dg.AssetExecutionContext, keys: Sequence[str]) -> dict[int, int]:
-    """Messages that are in no batch yet, by partition of the last batch's topic; empty where no broker answers."""
-    if not keys:
-        return {}
-    topic = parse(keys[-1]).topic
+def _lag(context: dg.AssetExecutionContext) -> dict[int, int]:
+    """Messages that are in no batch yet, by partition; empty where no broker answers."""
     try:
-        held = context.resources.kafka.offsets(topic)
+        return Planner(CRIMES, context.resources.settings, context.resources.kafka).lag(context.instance)
     except KafkaUnreachableError:
         return {}
-    return lag(planned(context.instance, CRIME_BATCHES, topic), held)
-
-
-def _order(context: dg.AssetExecutionContext) -> list[str]:
-    return in_order(context.instance, CRIME_BATCHES, topic_of(context.partition_keys))
 
 
 def _versions_before(delta: Any, order: Sequence[str], first: str, ids: set[int]) -> dict[int, int]:
@@ -258,7 +198,6 @@ def _versions_before(delta: Any, order: Sequence[str], first: str, ids: set[int]
 
 ASSETS: Sequence[dg.AssetsDefinition] = (
     historic_reports,
-    crime_messages,
     crime_reports,
     test_then_train,
     batch_metrics,

@@ -17,11 +17,11 @@ from pyspark.sql import functions as F
 from bigdata_assets.crimes.logic.exports import TIME_ZONE
 from bigdata_assets.crimes.logic.online import OnlineModels
 from bigdata_assets.crimes.logic.prequential import Snapshot, TestThenTrain, online_scores, window_scores
-from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIME_BATCHES
+from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIMES
 from bigdata_assets.crimes.tables import ARREST_SCORES, CRIME_REPORTS, HISTORIC_REPORTS, REPORT
 from bigdata_assets.io_managers.delta import DeltaIOManager
-from bigdata_assets.kafka_batches import in_order, parse, topic_of
 from bigdata_assets.resources.snapshots import SnapshotStore
+from bigdata_assets.streams.batches import parse, topic_of
 
 TAIL_MONTHS = 3
 LEARNT_ON = 200
@@ -177,7 +177,7 @@ def _test_then_train(context: dg.AssetExecutionContext, rows: pd.DataFrame, conf
 
     delta, snapshots = context.resources.delta, context.resources.snapshots
     topic = topic_of(context.partition_keys)
-    order = in_order(context.instance, CRIME_BATCHES, topic)
+    order = CRIMES.order_for(context.instance, context.partition_keys)
     wanted = sorted(context.partition_keys, key=order.index)
     stored = context.instance.get_materialized_partitions(CRIME_REPORTS.key)
     if absent := [key for key in wanted if key not in stored]:

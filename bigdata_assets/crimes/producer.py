@@ -16,9 +16,10 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from bigdata_assets.crimes.logic import exports, messages
-from bigdata_assets.crimes.tables import BRANCH
+from bigdata_assets.crimes.source import SOURCE
 from bigdata_assets.resources.kafka import KafkaResource, KafkaUnreachableError
 from bigdata_assets.settings import Settings, legal_topic
+from bigdata_assets.sources import Sources
 
 PLACE = "bigdata-assets-place"
 """Header that tells a report's place in the order of sending: its time and ID. What --resume looks for."""
@@ -33,7 +34,7 @@ class ProduceError(RuntimeError):
 
 
 def produce(
-    settings: Settings,
+    kafka: KafkaResource,
     folder: Path,
     months: Sequence[str],
     topic: str,
@@ -60,7 +61,6 @@ def produce(
     except ValueError as error:
         raise ProduceError(str(error)) from None
     stop = stop or threading.Event()
-    kafka = KafkaResource(servers=settings.kafka_servers)
     files = [exports.export_file(folder, month) for month in months]  # all are there, before anything is sent
     kafka.create_topic(topic, partitions)
     places = last_places(kafka, topic) if resume else {}
@@ -101,31 +101,29 @@ def last_places(kafka: KafkaResource, topic: str) -> dict[int, tuple[str, int]]:
     return found
 
 
-def produce_sample(settings: Settings) -> bool:
+def produce_sample(settings: Settings, kafka: KafkaResource, sources: Sources) -> bool:
     """Send the sample's first reports to our own broker where they were not sent; whether they are all that it has.
 
     To any other broker nothing is sent.
     """
-    from bigdata_assets.runtime import sources
-
-    kafka = KafkaResource(servers=settings.kafka_servers)
+    topic = settings.topic("crimes")
     with FileLock(Path(settings.dagster_home) / "crimes_sample.lock"):
         try:
-            if not is_own_broker(settings):
+            if not is_own_broker(settings, kafka):
                 LOG.warning(
                     "nothing is sent: Kafka at %s is not the broker that this project started, and the sources are the "
                     "sample. `bigdata-assets produce crimes` sends there what you want there",
                     settings.kafka_servers,
                 )
                 return False
-            sent = sum(offsets.end for offsets in kafka.offsets(settings.crimes_topic).values())
+            sent = sum(offsets.end for offsets in kafka.offsets(topic).values())
             if sent < SAMPLE_ROWS:  # nothing yet, or a sending that was cut off
-                folder = sources(settings).folder(BRANCH)
+                folder = sources.folder(SOURCE)
                 produce(
-                    settings,
+                    kafka,
                     folder,
                     [sample_month(folder)],
-                    settings.crimes_topic,
+                    topic,
                     rows=SAMPLE_ROWS,
                     every_s=0,
                     resume=bool(sent),
@@ -138,13 +136,13 @@ def produce_sample(settings: Settings) -> bool:
         return sent <= SAMPLE_ROWS
 
 
-def is_own_broker(settings: Settings) -> bool:
+def is_own_broker(settings: Settings, kafka: KafkaResource) -> bool:
     """Whether Kafka is what this project has started itself.
 
     Raises:
         KafkaUnreachableError: no broker answers.
     """
-    return KafkaResource(servers=settings.kafka_servers).cluster_id() == settings.own_kafka_cluster
+    return kafka.cluster_id() == settings.own_kafka_cluster
 
 
 def sample_month(folder: Path) -> str:
@@ -206,7 +204,7 @@ def _times(reports: pd.DataFrame) -> Iterator[str]:
     return (time.isoformat() for time in reports["occurred_at"])
 
 
-def run_command(settings: Settings, folder: Path, month: str, **options: Any) -> None:
+def run_command(kafka: KafkaResource, folder: Path, month: str, **options: Any) -> None:
     """What `bigdata-assets produce crimes` does: Ctrl-C ends it after the portion that is under way."""
     stop = threading.Event()
 
@@ -216,7 +214,7 @@ def run_command(settings: Settings, folder: Path, month: str, **options: Any) ->
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
     try:
-        sent = produce(settings, folder, month_range(month), stop=stop, **options)
+        sent = produce(kafka, folder, month_range(month), stop=stop, **options)
     except (ProduceError, exports.ExportError, KafkaUnreachableError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{sent} reports sent to {options['topic']}{'; go on with --resume' if stop.is_set() else ''}")

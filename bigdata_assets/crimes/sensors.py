@@ -1,44 +1,26 @@
-"""New messages become batches and runs; small files of the stream's tables are joined every hour."""
+"""New months become partitions; small files of the stream's tables are joined every hour."""
 
 import dagster as dg
 
-from bigdata_assets.crimes.partitions import ARREST_MODELS, JOB, MONTHS, available_months, stream
+from bigdata_assets.crimes.partitions import MONTHS, available_months
 from bigdata_assets.crimes.tables import STREAM_TABLES
-from bigdata_assets.kafka_batches import batch_sensor
-from bigdata_assets.runtime import sources
-from bigdata_assets.settings import Settings
+from bigdata_assets.sources import Sources
 
-learn_crime_batch = dg.define_asset_job(
-    JOB,
-    selection=dg.AssetSelection.assets(*[table.key for table in STREAM_TABLES], ARREST_MODELS),
-    description="Reads a batch of messages, scores its reports by the models that stand, and has them learn it.",
+
+@dg.sensor(
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Adds the months of new export files to the partitions of historic_reports; run them as you like.",
 )
-
-
-def new_crimes(settings: Settings) -> dg.SensorDefinition:
-    """The sensor that watches the topic."""
-    return batch_sensor("new_crime_batches", stream(settings))
-
-
-def new_months(settings: Settings) -> dg.SensorDefinition:
-    """The sensor that watches the folder of exports; it starts nothing."""
-
-    @dg.sensor(
-        name="new_crime_months",
-        minimum_interval_seconds=60,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Adds the months of new export files to the partitions of historic_reports; run them as you like.",
-    )
-    def new_crime_months(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        if settings.sources == "sample":
-            return dg.SkipReason("the sample has the months that it has")
-        known = set(context.instance.get_dynamic_partitions(str(MONTHS.name)))
-        new = [month for month in available_months(sources(settings)) if month not in known]
-        if not new:
-            return dg.SkipReason(f"{len(known)} months, none new")
-        return dg.SensorResult(dynamic_partitions_requests=[MONTHS.build_add_request(new)])
-
-    return new_crime_months
+def new_crime_months(context: dg.SensorEvaluationContext, sources: Sources) -> dg.SensorResult | dg.SkipReason:
+    """Watches the folder of exports; it starts nothing."""
+    if sources.is_sample:
+        return dg.SkipReason("the sample has the months that it has")
+    known = set(context.instance.get_dynamic_partitions(str(MONTHS.name)))
+    new = [month for month in available_months(sources) if month not in known]
+    if not new:
+        return dg.SkipReason(f"{len(known)} months, none new")
+    return dg.SensorResult(dynamic_partitions_requests=[MONTHS.build_add_request(new)])
 
 
 @dg.op(required_resource_keys={"delta"})

@@ -1,7 +1,6 @@
 """The branch's tables."""
 
 from pyspark.sql.types import (
-    BinaryType,
     BooleanType,
     DoubleType,
     IntegerType,
@@ -10,15 +9,11 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
+from bigdata_assets.streams.tables import BROKER_TIMESTAMP, OFFSET, batched_table, messages_table, quarantine_table
 from bigdata_assets.tables import Column, Table
 
 BRANCH = "crimes"
 
-_BATCH = Column("batch", StringType(), "Offset range `<topic>-p<partition>-<first>-<last + 1>`; the partition key.")
-_OFFSET = (
-    Column("kafka_partition", IntegerType(), "Partition of the topic.", check="kafka_partition >= 0"),
-    Column("kafka_offset", LongType(), "Offset in it.", check="kafka_offset >= 0"),
-)
 REPORT = (
     Column("report_id", LongType(), "The portal's ID of the report.", check="report_id > 0"),
     Column("occurred_at", TimestampType(), "When it happened, or the best estimate; the portal's Chicago wall clock."),
@@ -60,94 +55,47 @@ QUARANTINED_HISTORIC_REPORTS = Table(
     ),
     partition_column="month",
 )
-CRIME_MESSAGES = Table(
-    BRANCH,
-    "crime_messages",
-    "One row per Kafka message of a batch, as received; what a replay falls back on when the topic has forgotten it.",
-    (
-        _BATCH,
-        *_OFFSET,
-        Column("broker_timestamp", TimestampType(), "The message's timestamp in Kafka."),
-        Column("key", BinaryType(), "Key.", nullable=True),
-        Column("value", BinaryType(), "Value; null for a tombstone; 64 KiB of one over 1 MiB.", nullable=True),
-        Column("length_bytes", LongType(), "Length of the whole value.", check="length_bytes >= 0"),
-    ),
-    partition_column="batch",
-    partitioned_files=False,
-)
-CRIME_REPORTS = Table(
+CRIME_MESSAGES = messages_table(BRANCH, "crime_messages")
+CRIME_REPORTS = batched_table(
     BRANCH,
     "crime_reports",
     "One row per usable message of a batch: a report, or a later version of one, typed. Source: crime_messages.",
-    (
-        _BATCH,
-        *_OFFSET,
-        Column("broker_timestamp", TimestampType(), "The message's timestamp in Kafka."),
-        Column("version", IntegerType(), "1 for a report's first message, 2 for its first correction, and so on."),
-        *REPORT,
-    ),
-    partition_column="batch",
-    partitioned_files=False,
+    *OFFSET,
+    BROKER_TIMESTAMP,
+    Column("version", IntegerType(), "1 for a report's first message, 2 for its first correction, and so on."),
+    *REPORT,
 )
-QUARANTINED_MESSAGES = Table(
-    BRANCH,
-    "quarantined_messages",
-    "One row per message of a batch that is no usable report. Source: crime_messages.",
-    (
-        _BATCH,
-        *_OFFSET,
-        _REASON,
-        Column("key", BinaryType(), "Key.", nullable=True),
-        Column("raw", BinaryType(), "The value's first 64 KiB.", nullable=True),
-        Column("length_bytes", LongType(), "Length of the whole value."),
-    ),
-    partition_column="batch",
-    partitioned_files=False,
-)
-ARREST_SCORES = Table(
+QUARANTINED_MESSAGES = quarantine_table(BRANCH, "quarantined_messages", CRIME_MESSAGES)
+ARREST_SCORES = batched_table(
     BRANCH,
     "arrest_scores",
     "One row per report and model: the probability of an arrest from the model as it stood before the batch.",
-    (
-        _BATCH,
-        *_OFFSET,
-        Column("model", StringType(), "Name of the model."),
-        Column("probability", DoubleType(), "Of an arrest.", check="probability BETWEEN 0 AND 1"),
-        Column(
-            "is_new", BooleanType(), "Whether no model can have seen the report: no correction, not from the history."
-        ),
-        Column("snapshot", StringType(), "Snapshot of arrest_models that gave it: the last batch learnt, or `start`."),
-        Column("position", StringType(), "What the snapshot had learnt: first offset not learnt, by partition."),
-    ),
-    partition_column="batch",
-    partitioned_files=False,
+    *OFFSET,
+    Column("model", StringType(), "Name of the model."),
+    Column("probability", DoubleType(), "Of an arrest.", check="probability BETWEEN 0 AND 1"),
+    Column("is_new", BooleanType(), "Whether no model can have seen the report: no correction, not from the history."),
+    Column("snapshot", StringType(), "Snapshot of arrest_models that gave it: the last batch learnt, or `start`."),
+    Column("position", StringType(), "What the snapshot had learnt: first offset not learnt, by partition."),
 )
-BATCH_METRICS = Table(
+BATCH_METRICS = batched_table(
     BRANCH,
     "batch_metrics",
     "One row per batch and model, baselines among them: how good the scores were. Only reports that no model has seen.",
-    (
-        _BATCH,
-        Column("model", StringType(), "Name of the model; `majority` and `iucr_rate` are the baselines."),
-        Column("first_broker_timestamp", TimestampType(), "The batch's first message; orders batches.", nullable=True),
-        Column("scored_reports", LongType(), "New reports that were scored."),
-        Column("left_out", LongType(), "Corrections and reports from before the stream began: not counted."),
-        Column("arrests", LongType(), "New reports with an arrest."),
-        Column("correct", LongType(), "Right decisions at probability one half."),
-        Column("accuracy", DoubleType(), "Share of right decisions.", nullable=True),
-        Column("balanced_accuracy", DoubleType(), "Mean of the recalls; null where a class is absent.", nullable=True),
-        Column("roc_auc", DoubleType(), "Area under the ROC curve; null where a class is absent.", nullable=True),
-        Column("log_loss", DoubleType(), "Mean negative log-likelihood, nats.", nullable=True),
-        Column("precision", DoubleType(), "Of predicted arrests; null where none is predicted.", nullable=True),
-        Column("recall", DoubleType(), "Of arrests; null where there is none.", nullable=True),
-        Column(
-            "bias", DoubleType(), "Mean probability less share of arrests: calibration in the large.", nullable=True
-        ),
-        Column("calibration_error", DoubleType(), "Expected calibration error, ten equal bins.", nullable=True),
-        Column("snapshot", StringType(), "Snapshot of arrest_models that gave the scores."),
-    ),
-    partition_column="batch",
-    partitioned_files=False,
+    Column("model", StringType(), "Name of the model; `majority` and `iucr_rate` are the baselines."),
+    Column("first_broker_timestamp", TimestampType(), "The batch's first message; orders batches.", nullable=True),
+    Column("scored_reports", LongType(), "New reports that were scored."),
+    Column("left_out", LongType(), "Corrections and reports from before the stream began: not counted."),
+    Column("arrests", LongType(), "New reports with an arrest."),
+    Column("correct", LongType(), "Right decisions at probability one half."),
+    Column("accuracy", DoubleType(), "Share of right decisions.", nullable=True),
+    Column("balanced_accuracy", DoubleType(), "Mean of the recalls; null where a class is absent.", nullable=True),
+    Column("roc_auc", DoubleType(), "Area under the ROC curve; null where a class is absent.", nullable=True),
+    Column("log_loss", DoubleType(), "Mean negative log-likelihood, nats.", nullable=True),
+    Column("precision", DoubleType(), "Of predicted arrests; null where none is predicted.", nullable=True),
+    Column("recall", DoubleType(), "Of arrests; null where there is none.", nullable=True),
+    Column("bias", DoubleType(), "Mean probability less share of arrests: calibration in the large.", nullable=True),
+    Column("calibration_error", DoubleType(), "Expected calibration error, ten equal bins.", nullable=True),
+    Column("snapshot", StringType(), "Snapshot of arrest_models that gave the scores."),
 )
 TABLES = (
     HISTORIC_REPORTS,

@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 from pydantic import Field
 from pyspark.sql import DataFrame
 
+from bigdata_assets.catalogue import table_asset
 from bigdata_assets.gravitational_waves.partitions import GLITCH_CLASSES, SKY_EVENTS
+from bigdata_assets.gravitational_waves.source import SOURCE
 from bigdata_assets.gravitational_waves.tables import (
     BRANCH,
     CHIRP_PREDICTIONS,
@@ -110,8 +112,8 @@ class CnnReportConfig(dg.Config):
 @dg.multi_asset(
     name="spectrograms",
     outs={
-        "spectrograms": dg.AssetOut(**SPECTROGRAMS.asset("1")),
-        "quarantined_spectrograms": dg.AssetOut(**QUARANTINED_SPECTROGRAMS.asset("1")),
+        "spectrograms": dg.AssetOut(**table_asset(SPECTROGRAMS, "1")),
+        "quarantined_spectrograms": dg.AssetOut(**table_asset(QUARANTINED_SPECTROGRAMS, "1")),
     },
     partitions_def=GLITCH_CLASSES,
     backfill_policy=dg.BackfillPolicy.single_run(),
@@ -122,7 +124,7 @@ def spectrograms(context: dg.AssetExecutionContext) -> tuple[StagedFiles, pa.Tab
     from bigdata_assets.gravitational_waves.logic import training_set
 
     resources, labels = context.resources, sorted(context.partition_keys)
-    path = resources.sources.folder(BRANCH) / training_set.FILE
+    path = resources.sources.folder(SOURCE) / training_set.FILE
     staging = resources.delta.staging(SPECTROGRAMS)
     return training_set.stage_images(resources.spark.spark_session, path, labels, staging)
 
@@ -130,15 +132,15 @@ def spectrograms(context: dg.AssetExecutionContext) -> tuple[StagedFiles, pa.Tab
 @dg.multi_asset(
     name="glitch_metadata",
     outs={
-        "glitch_metadata": dg.AssetOut(**GLITCH_METADATA.asset("1", kinds={"pandas"})),
-        "quarantined_metadata": dg.AssetOut(**QUARANTINED_METADATA.asset("1", kinds={"pandas"})),
+        "glitch_metadata": dg.AssetOut(**table_asset(GLITCH_METADATA, "1", kinds={"pandas"})),
+        "quarantined_metadata": dg.AssetOut(**table_asset(QUARANTINED_METADATA, "1", kinds={"pandas"})),
     },
 )
 def glitch_metadata(sources: Sources) -> tuple[pa.Table, pa.Table]:
     """The 28 official columns of every glitch, and the rows that could not be used."""
     from bigdata_assets.gravitational_waves.logic import metadata
 
-    return metadata.read(sources.folder(BRANCH) / metadata.FILE)
+    return metadata.read(sources.folder(SOURCE) / metadata.FILE)
 
 
 @dg.asset(
@@ -155,7 +157,7 @@ def spectrogram_gallery(spectrograms: DataFrame) -> Report:
     return gallery.gallery(spectrograms)
 
 
-@dg.asset(**GLITCH_FEATURES.asset("1"))
+@dg.asset(**table_asset(GLITCH_FEATURES, "1"))
 def glitch_features(spectrograms: DataFrame) -> DataFrame:
     """Each glitch's four views, pooled."""
     from bigdata_assets.gravitational_waves.logic import features
@@ -163,7 +165,7 @@ def glitch_features(spectrograms: DataFrame) -> DataFrame:
     return features.features(spectrograms)
 
 
-@dg.asset(**CHIRP_SVC_TUNING.asset("1"))
+@dg.asset(**table_asset(CHIRP_SVC_TUNING, "1"))
 def chirp_svc_tuning(
     glitch_features: DataFrame, spark: SparkResource, config: TuningConfig, sources: Sources
 ) -> pd.DataFrame:
@@ -226,7 +228,7 @@ def rbf_svm(glitch_features: pd.DataFrame, config: SeedConfig) -> TrainedModel:
     )
 
 
-@dg.asset(**GLITCH_VIEWS.asset("1"))
+@dg.asset(**table_asset(GLITCH_VIEWS, "1"))
 def glitch_views(spectrograms: DataFrame) -> DataFrame:
     """Each glitch's four views, as the network reads them."""
     from bigdata_assets.gravitational_waves.logic import cnn
@@ -261,7 +263,7 @@ def glitch_cnn(glitch_views: pd.DataFrame, config: CnnConfig) -> TrainedKerasMod
     )
 
 
-@dg.asset(**CHIRP_PREDICTIONS.asset("3"))
+@dg.asset(**table_asset(CHIRP_PREDICTIONS, "3"))
 def chirp_predictions(
     glitch_features: DataFrame,
     glitch_views: pd.DataFrame,
@@ -358,8 +360,8 @@ def glitch_cnn_report(
 @dg.multi_asset(
     name="strain",
     outs={
-        "strain": dg.AssetOut(**STRAIN.asset("1", kinds={"hdf5"})),
-        "quarantined_strain": dg.AssetOut(**QUARANTINED_STRAIN.asset("1", kinds={"hdf5"})),
+        "strain": dg.AssetOut(**table_asset(STRAIN, "1", kinds={"hdf5"})),
+        "quarantined_strain": dg.AssetOut(**table_asset(QUARANTINED_STRAIN, "1", kinds={"hdf5"})),
     },
     **BY_EVENT,
 )
@@ -368,7 +370,7 @@ def strain(context: dg.AssetExecutionContext, sources: Sources) -> tuple[pa.Tabl
     from bigdata_assets.gravitational_waves.logic import events, sky
     from bigdata_assets.gravitational_waves.logic.strain import StrainFileError
 
-    folder = sources.folder(BRANCH, download=False)
+    folder = sources.folder(SOURCE, download=False)
     for key in context.partition_keys:
         with contextlib.suppress(StrainFileError):  # said in quarantined_strain
             version = {FILE_VERSION: events.version(events.file_of(folder, key))}
@@ -398,7 +400,7 @@ def strain_report(context: dg.AssetExecutionContext, strain: pa.Table) -> Report
     """Pictures and figures of one event in one detector."""
     from bigdata_assets.gravitational_waves.logic import events, sky, strain_report
 
-    folder = context.resources.sources.folder(BRANCH, download=False)
+    folder = context.resources.sources.folder(SOURCE, download=False)
     name, detector = events.parse(context.partition_key)
     event = events.named(events.read(folder), name)
     # From the files: the runs of the event's other detectors may be under way.
@@ -410,8 +412,8 @@ def strain_report(context: dg.AssetExecutionContext, strain: pa.Table) -> Report
 @dg.multi_asset(
     name="qscans",
     outs={
-        "qscans": dg.AssetOut(**QSCANS.asset("2", kinds={"spark", "gwpy"})),
-        "quarantined_qscans": dg.AssetOut(**QUARANTINED_QSCANS.asset("1", kinds={"spark", "gwpy"})),
+        "qscans": dg.AssetOut(**table_asset(QSCANS, "2", kinds={"spark", "gwpy"})),
+        "quarantined_qscans": dg.AssetOut(**table_asset(QUARANTINED_QSCANS, "1", kinds={"spark", "gwpy"})),
     },
     **BY_EVENT,
 )
@@ -427,7 +429,7 @@ def qscans(context: dg.AssetExecutionContext, strain: DataFrame, config: ScanCon
     )
 
 
-@dg.asset(**EVENT_PREDICTIONS.asset("3"), **BY_EVENT)
+@dg.asset(**table_asset(EVENT_PREDICTIONS, "3"), **BY_EVENT)
 def event_predictions(
     qscans: DataFrame,
     chirp_svc: StoredSparkModel,

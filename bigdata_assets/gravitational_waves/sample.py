@@ -17,7 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 from bigdata_assets.gravitational_waves.logic import events, metadata, qscans, signals
-from bigdata_assets.gravitational_waves.logic.training_set import FILE, VIEWS_S
+from bigdata_assets.gravitational_waves.logic.gravity_spy import VIEWS_S
+from bigdata_assets.gravitational_waves.logic.training_set import FILE
 
 VERSION = 3
 GLITCHES: Mapping[str, int] = {"Chirp": 84, "No_Glitch": 42} | dict.fromkeys(signals.GLITCHES, 12)

@@ -1,13 +1,12 @@
 """Events whose strain has come become partitions and runs."""
 
-import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 
-from bigdata_assets.gravitational_waves.partitions import SKY_EVENTS
+from bigdata_assets.gravitational_waves.partitions import SKY_EVENTS, events_folder
 from bigdata_assets.gravitational_waves.tables import (
     BRANCH,
     EVENT_PREDICTIONS,
@@ -18,9 +17,7 @@ from bigdata_assets.gravitational_waves.tables import (
 )
 from bigdata_assets.interruptions import NO_OTHER_RETRY, is_to_be_tried
 from bigdata_assets.partition_ranges import in_work, is_made_of
-from bigdata_assets.runtime import sources
-from bigdata_assets.settings import Settings
-from bigdata_assets.sources import SourceUnavailableError
+from bigdata_assets.sources import Sources
 
 MAX_ATTEMPTS = 3
 """An event whose runs keep failing is left to the reader of the run's log; it can still be run by hand."""
@@ -29,7 +26,6 @@ SETTLE_S = 60
 FILE_TAG = "bigdata_assets/strain_file"
 MODELS = tuple(dg.AssetKey([BRANCH, name]) for name in ("chirp_svc", "rbf_svm", "glitch_cnn"))
 """What predictions are made with."""
-LOG = logging.getLogger(__name__)
 
 look_at_event = dg.define_asset_job(
     "look_at_event",
@@ -41,56 +37,30 @@ look_at_event = dg.define_asset_job(
 )
 
 
-def events_folder(settings: Settings) -> Path | None:
-    """The branch's folder, nothing being downloaded for it; None where there is none."""
-    try:
-        return sources(settings).folder(BRANCH, download=False)
-    except SourceUnavailableError:
-        return None
-
-
-def event_keys(settings: Settings) -> list[str]:
-    """Partition keys of the events that strain is there for; none, with a warning, where the list is broken."""
+@dg.sensor(
+    job=look_at_event,
+    minimum_interval_seconds=30,
+    description="Finds events of strain/events.json whose files have come, and has each looked at as a partition.",
+)
+def new_strain_files(context: dg.SensorEvaluationContext, sources: Sources) -> dg.SensorResult | dg.SkipReason:
+    """Watches the list of events and the files beside it."""
     from bigdata_assets.gravitational_waves.logic import events
-    from bigdata_assets.gravitational_waves.logic.strain import StrainFileError
 
-    folder = events_folder(settings)
-    try:
-        return events.keys(folder) if folder else []
-    except StrainFileError as error:
-        LOG.warning("no events: %s", error)
-        return []
-
-
-def strain_sensor(settings: Settings) -> dg.SensorDefinition:
-    """The sensor that watches the list of events and the files beside it."""
-
-    @dg.sensor(
-        name="new_strain_files",
-        job=look_at_event,
-        minimum_interval_seconds=30,
-        description="Finds events of strain/events.json whose files have come, and has each looked at as a partition.",
+    folder = None if sources.is_sample else events_folder(sources)
+    if folder is None:
+        return dg.SkipReason("BIGDATA_SOURCES has no folder where strain could come in")
+    if lacking := [key.path[-1] for key in MODELS if not context.instance.get_latest_materialization_event(key)]:
+        return dg.SkipReason(f"nothing to look with yet: materialise {', '.join(lacking)}")
+    keys = events.keys(folder)
+    requests = list(_requests(context.instance, folder, keys))
+    if not requests:
+        waiting = events.without_files(folder)
+        return dg.SkipReason(f"{len(keys)} keys, none new; no strain yet of {', '.join(waiting) or 'no event'}")
+    new = sorted({str(request.partition_key) for request in requests} - _registered(context.instance))
+    return dg.SensorResult(
+        run_requests=requests,
+        dynamic_partitions_requests=[SKY_EVENTS.build_add_request(new)] if new else [],
     )
-    def new_strain_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        from bigdata_assets.gravitational_waves.logic import events
-
-        folder = None if settings.sources == "sample" else events_folder(settings)
-        if folder is None:
-            return dg.SkipReason("BIGDATA_SOURCES has no folder where strain could come in")
-        if lacking := [key.path[-1] for key in MODELS if not context.instance.get_latest_materialization_event(key)]:
-            return dg.SkipReason(f"nothing to look with yet: materialise {', '.join(lacking)}")
-        keys = events.keys(folder)
-        requests = list(_requests(context.instance, folder, keys))
-        if not requests:
-            waiting = events.without_files(folder)
-            return dg.SkipReason(f"{len(keys)} keys, none new; no strain yet of {', '.join(waiting) or 'no event'}")
-        new = sorted({str(request.partition_key) for request in requests} - _registered(context.instance))
-        return dg.SensorResult(
-            run_requests=requests,
-            dynamic_partitions_requests=[SKY_EVENTS.build_add_request(new)] if new else [],
-        )
-
-    return new_strain_files
 
 
 def _requests(instance: dg.DagsterInstance, folder: Path, keys: list[str]) -> Iterator[dg.RunRequest]:

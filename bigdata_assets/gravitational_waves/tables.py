@@ -15,7 +15,7 @@ from pyspark.sql.types import (
 
 from bigdata_assets.gravitational_waves.logic import metadata
 from bigdata_assets.gravitational_waves.logic.features import COLUMNS
-from bigdata_assets.gravitational_waves.logic.training_set import CLASSES, SAMPLE_TYPES, VIEWS_S
+from bigdata_assets.gravitational_waves.logic.gravity_spy import CLASSES, SAMPLE_TYPES, VIEWS_S
 from bigdata_assets.tables import Column, Table
 
 BRANCH = "gravitational_waves"

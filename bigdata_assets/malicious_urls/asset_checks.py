@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pyarrow.compute as pc
 
-from bigdata_assets.checks import run_keys, schema_checks, share_result
+from bigdata_assets.checks import run_keys, share_result
 from bigdata_assets.malicious_urls.partitions import LANDED_FILES
 from bigdata_assets.malicious_urls.tables import (
     CLASSES,
@@ -15,7 +15,6 @@ from bigdata_assets.malicious_urls.tables import (
     PREDICTIONS,
     QUARANTINED_BATCH_URLS,
     QUARANTINED_URLS,
-    TABLES,
     URL_BATCHES,
 )
 
@@ -153,7 +152,6 @@ def _floats(prefix: str, values: dict[str, float]) -> dict[str, float]:
 
 
 CHECKS: Sequence[dg.AssetChecksDefinition] = (
-    *schema_checks(TABLES),
     urls_are_unique,
     share_quarantined,
     class_shares,

@@ -9,8 +9,10 @@ import pandas as pd
 from pydantic import Field
 from pyspark.sql import DataFrame
 
+from bigdata_assets.catalogue import table_asset
 from bigdata_assets.io_managers.sklearn_model import StoredModel, TrainedModel
 from bigdata_assets.malicious_urls.partitions import LANDED_FILES, landed_file, landing_folder
+from bigdata_assets.malicious_urls.source import SOURCE
 from bigdata_assets.malicious_urls.tables import (
     BRANCH,
     CLASSES,
@@ -66,8 +68,8 @@ class ScoringConfig(dg.Config):
 @dg.multi_asset(
     name="labelled_urls",
     outs={
-        "labelled_urls": dg.AssetOut(**LABELLED_URLS.asset("1")),
-        "quarantined_urls": dg.AssetOut(**QUARANTINED_URLS.asset("1")),
+        "labelled_urls": dg.AssetOut(**table_asset(LABELLED_URLS, "1")),
+        "quarantined_urls": dg.AssetOut(**table_asset(QUARANTINED_URLS, "1")),
     },
 )
 def labelled_urls(sources: Sources, spark: SparkResource) -> tuple[DataFrame, DataFrame]:
@@ -76,7 +78,7 @@ def labelled_urls(sources: Sources, spark: SparkResource) -> tuple[DataFrame, Da
 
     from bigdata_assets.malicious_urls.logic import labelling, reading
 
-    path = labelling.labelled_file(sources.folder(BRANCH))
+    path = labelling.labelled_file(sources.folder(SOURCE))
     rows = reading.read_urls(spark.spark_session, reading.plan_splits(UPath(path)))
     return labelling.labelled_urls(rows, CLASSES), labelling.quarantined_urls(rows, CLASSES)
 
@@ -126,8 +128,8 @@ def classifier_report(labelled_urls: pd.DataFrame, config: ReportConfig, sources
 @dg.multi_asset(
     name="url_batches",
     outs={
-        "url_batches": dg.AssetOut(**URL_BATCHES.asset("1")),
-        "quarantined_batch_urls": dg.AssetOut(**QUARANTINED_BATCH_URLS.asset("1")),
+        "url_batches": dg.AssetOut(**table_asset(URL_BATCHES, "1")),
+        "quarantined_batch_urls": dg.AssetOut(**table_asset(QUARANTINED_BATCH_URLS, "1")),
     },
     partitions_def=LANDED_FILES,
     backfill_policy=dg.BackfillPolicy.single_run(),
@@ -150,7 +152,7 @@ def url_batches(context: dg.AssetExecutionContext) -> Iterator[dg.Output[DataFra
 
 
 @dg.asset(
-    **PREDICTIONS.asset("1"),
+    **table_asset(PREDICTIONS, "1"),
     partitions_def=LANDED_FILES,
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
@@ -168,7 +170,7 @@ def predictions(url_batches: DataFrame, url_classifier: StoredModel, config: Sco
     )
 
 
-@dg.asset(**PREDICTION_MART.asset("1"), automation_condition=REFRESHED_BY_INPUT)
+@dg.asset(**table_asset(PREDICTION_MART, "1"), automation_condition=REFRESHED_BY_INPUT)
 def prediction_mart(predictions: DataFrame) -> DataFrame:
     """Counts and probabilities per day, registered domain and class."""
     from bigdata_assets.malicious_urls.logic import mart
@@ -176,7 +178,7 @@ def prediction_mart(predictions: DataFrame) -> DataFrame:
     return mart.prediction_mart(predictions)
 
 
-@dg.asset(**TOP_DOMAINS.asset("1"), automation_condition=REFRESHED_BY_INPUT)
+@dg.asset(**table_asset(TOP_DOMAINS, "1"), automation_condition=REFRESHED_BY_INPUT)
 def top_domains(prediction_mart: DataFrame) -> DataFrame:
     """The domains with the most URLs predicted malicious."""
     from bigdata_assets.malicious_urls.logic import mart

@@ -1,27 +1,17 @@
-"""The branch as `bigdata_assets.definitions` joins it to the others."""
+"""The branch."""
 
-import dagster as dg
-
+from bigdata_assets.branch import Branch
 from bigdata_assets.malicious_urls import asset_checks, assets, partitions, sensors
-from bigdata_assets.malicious_urls.tables import TABLES
-from bigdata_assets.settings import Settings
+from bigdata_assets.malicious_urls.tables import BRANCH, TABLES
 
-__all__ = ["TABLES", "definitions", "discover_partitions"]
-
-
-def definitions(settings: Settings) -> dg.Definitions:
-    """What the branch is made of."""
-    return dg.Definitions(
-        assets=assets.ASSETS,
-        asset_checks=asset_checks.CHECKS,
-        jobs=[sensors.score_landed_file],
-        sensors=[sensors.landing_sensor(settings)],
-        schedules=[sensors.nightly_schedule(settings)],
-    )
-
-
-def discover_partitions(settings: Settings, instance: dg.DagsterInstance) -> dict[dg.PartitionsDefinition, list[str]]:
-    """Files that have landed, added without any sensor."""
-    names = partitions.landed_names(settings)
-    instance.add_dynamic_partitions(str(partitions.LANDED_FILES.name), names)
-    return {partitions.LANDED_FILES: names}
+MALICIOUS_URLS = Branch(
+    name=BRANCH,
+    tables=TABLES,
+    assets=assets.ASSETS,
+    checks=asset_checks.CHECKS,
+    jobs=[sensors.score_landed_file],
+    sensors=[sensors.new_url_files],
+    schedules=[sensors.score_what_is_left],
+    evaluations=[assets.classifier_report.key],
+    available=partitions.available,
+)

@@ -4,12 +4,13 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 from upath import UPath
 
+from bigdata_assets.branch import Available
 from bigdata_assets.malicious_urls.sample import write_landing_files
-from bigdata_assets.settings import Settings
 
 LANDED_FILES = dg.DynamicPartitionsDefinition(name="landed_url_files")
 
@@ -44,15 +45,18 @@ def landing_folder(storage: str) -> UPath:
     return UPath(storage) / "landing" / "urls"
 
 
-def landed_names(settings: Settings) -> list[str]:
-    """Names of the files that may be batches; with the sample sources a few are put first into a folder of our own."""
+def available(resources: Mapping[str, Any], instance: dg.DagsterInstance) -> Available:
+    """The files that may be batches, added; with the sample sources a few are put first into a folder of our own."""
+    settings = resources["settings"]
     folder = landing_folder(settings.storage)
     if settings.sources == "sample" and not folder.exists():
         if settings.storage_is_ours:
             write_landing_files(folder)
         else:
             LOG.warning("nothing invented is put into %s, which is yours: put files of URLs there", folder)
-    return [file.name for file in landed_files(folder)[0]]
+    names = [file.name for file in landed_files(folder)[0]]
+    instance.add_dynamic_partitions(str(LANDED_FILES.name), names)
+    return {LANDED_FILES: names}
 
 
 def landed_files(folder: UPath) -> tuple[list[LandedFile], list[str]]:

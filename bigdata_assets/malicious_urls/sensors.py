@@ -32,59 +32,49 @@ score_landed_file = dg.define_asset_job(
 )
 
 
-def landing_sensor(settings: Settings) -> dg.SensorDefinition:
-    """The sensor that watches the landing folder."""
-
-    @dg.sensor(
-        name="new_url_files",
-        job=score_landed_file,
-        minimum_interval_seconds=15,
-        description="Finds complete new files in BIGDATA_STORAGE/landing/urls and has each scored as a partition.",
+@dg.sensor(
+    job=score_landed_file,
+    minimum_interval_seconds=15,
+    description="Finds complete new files in BIGDATA_STORAGE/landing/urls and has each scored as a partition.",
+)
+def new_url_files(
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> dg.SensorResult | dg.SkipReason:
+    """Watches the landing folder."""
+    files, refused = landed_files(landing_folder(settings.storage))
+    # The cursor only remembers the last listing. Losing it delays new files by one tick: which files were asked for
+    # already is known from the runs' keys.
+    complete = complete_files(files, json.loads(context.cursor or "{}"), time.time(), SETTLE_S)
+    requests = list(_requests(context.instance, complete))
+    new = sorted({str(request.partition_key) for request in requests} - _registered(context.instance))
+    context.update_cursor(json.dumps({file.name: file.fingerprint for file in files}))
+    if refused:
+        context.log.warning("not taken: %s; rename to letters, digits, . _ - and .csv or .parquet", refused[:10])
+    if not requests:
+        waiting = len(files) - len(complete)
+        return dg.SkipReason(f"{len(files)} files, none new; {waiting} still being written, {len(refused)} not taken")
+    return dg.SensorResult(
+        run_requests=requests,
+        dynamic_partitions_requests=[LANDED_FILES.build_add_request(new)] if new else [],
     )
-    def new_url_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        files, refused = landed_files(landing_folder(settings.storage))
-        # The cursor only remembers the last listing. Losing it delays new files by one tick: which files were asked
-        # for already is known from the runs' keys.
-        complete = complete_files(files, json.loads(context.cursor or "{}"), time.time(), SETTLE_S)
-        requests = list(_requests(context.instance, complete))
-        new = sorted({str(request.partition_key) for request in requests} - _registered(context.instance))
-        context.update_cursor(json.dumps({file.name: file.fingerprint for file in files}))
-        if refused:
-            context.log.warning("not taken: %s; rename to letters, digits, . _ - and .csv or .parquet", refused[:10])
-        if not requests:
-            waiting = len(files) - len(complete)
-            return dg.SkipReason(
-                f"{len(files)} files, none new; {waiting} still being written, {len(refused)} not taken"
-            )
-        return dg.SensorResult(
-            run_requests=requests,
-            dynamic_partitions_requests=[LANDED_FILES.build_add_request(new)] if new else [],
-        )
-
-    return new_url_files
 
 
-def nightly_schedule(settings: Settings) -> dg.ScheduleDefinition:
-    """The schedule that scores what no run has scored, whatever the sensor did."""
-
-    @dg.schedule(
-        name="score_what_is_left",
-        job=score_landed_file,
-        cron_schedule="0 2 * * *",
-        execution_timezone="UTC",
-        description="At 02:00 UTC, scores each landed file that has no predictions yet.",
-    )
-    def score_what_is_left(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest] | dg.SkipReason:
-        left = unscored_files(context.instance, settings)
-        if not left:
-            return dg.SkipReason("every landed file is scored")
-        context.instance.add_dynamic_partitions(str(LANDED_FILES.name), [file.name for file in left])
-        night = f"{context.scheduled_execution_time:%Y-%m-%d}"
-        return iter(
-            [dg.RunRequest(f"{file.name}:{file.fingerprint}:{night}", partition_key=file.name) for file in left]
-        )
-
-    return score_what_is_left
+@dg.schedule(
+    job=score_landed_file,
+    cron_schedule="0 2 * * *",
+    execution_timezone="UTC",
+    description="At 02:00 UTC, scores each landed file that has no predictions yet.",
+)
+def score_what_is_left(
+    context: dg.ScheduleEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> Iterator[dg.RunRequest] | dg.SkipReason:
+    """Whatever the sensor did."""
+    left = unscored_files(context.instance, settings)
+    if not left:
+        return dg.SkipReason("every landed file is scored")
+    context.instance.add_dynamic_partitions(str(LANDED_FILES.name), [file.name for file in left])
+    night = f"{context.scheduled_execution_time:%Y-%m-%d}"
+    return iter([dg.RunRequest(f"{file.name}:{file.fingerprint}:{night}", partition_key=file.name) for file in left])
 
 
 def unscored_files(instance: dg.DagsterInstance, settings: Settings) -> list[LandedFile]:

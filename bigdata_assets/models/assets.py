@@ -1,4 +1,4 @@
-"""Assets of the models group: the ledger of all evaluations of all branches."""
+"""The models group: the ledger of all evaluations of all branches."""
 
 import json
 from collections.abc import Sequence
@@ -7,27 +7,22 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from bigdata_assets.checks import schema_checks
-from bigdata_assets.models.tables import MODEL_LEDGER, TABLES
+from bigdata_assets.branch import Branch
+from bigdata_assets.catalogue import table_asset
+from bigdata_assets.models.tables import MODEL_LEDGER
 from bigdata_assets.runtime import REFRESHED_BY_INPUT
 
-REPORTS = {
-    "crimes_stream_report": dg.AssetKey(["crimes", "stream_report"]),
-    "gravitational_waves_chirp_svc_report": dg.AssetKey(["gravitational_waves", "chirp_svc_report"]),
-    "gravitational_waves_glitch_cnn_report": dg.AssetKey(["gravitational_waves", "glitch_cnn_report"]),
-    "malicious_urls_classifier_report": dg.AssetKey(["malicious_urls", "classifier_report"]),
-}
-"""Reports with evaluations, by input name. By key: a branch is not imported by another."""
 
+def ledger_branch(branches: Sequence[Branch]) -> Branch:
+    """The ledger of all evaluations that the branches' reports have."""
+    reports = {"_".join(key.path): dg.AssetIn(key) for branch in branches for key in branch.evaluations}
 
-@dg.asset(
-    **MODEL_LEDGER.asset("1"),
-    ins={name: dg.AssetIn(key) for name, key in REPORTS.items()},
-    automation_condition=REFRESHED_BY_INPUT,
-)
-def model_ledger(**reports: list[dict[str, Any]]) -> pd.DataFrame:
-    """Every evaluation of every stored report, made anew each time."""
-    return ledger_rows(report for stored in reports.values() for report in stored)
+    @dg.asset(**table_asset(MODEL_LEDGER, "1"), ins=reports, automation_condition=REFRESHED_BY_INPUT)
+    def model_ledger(**reports: list[dict[str, Any]]) -> pd.DataFrame:
+        """Every evaluation of every stored report, made anew each time."""
+        return ledger_rows(report for stored in reports.values() for report in stored)
+
+    return Branch(name=MODEL_LEDGER.branch, tables=[MODEL_LEDGER], assets=[model_ledger])
 
 
 def ledger_rows(reports: Any) -> pd.DataFrame:
@@ -46,7 +41,3 @@ def ledger_rows(reports: Any) -> pd.DataFrame:
         for evaluation in report["evaluations"]
     ]
     return pd.DataFrame(rows, columns=MODEL_LEDGER.column_names)
-
-
-ASSETS: Sequence[dg.AssetsDefinition] = (model_ledger,)
-CHECKS: Sequence[dg.AssetChecksDefinition] = schema_checks(TABLES)

@@ -23,4 +23,3 @@ MODEL_LEDGER = Table(
         Column("evaluated_at", TimestampType(), "When it was made."),
     ),
 )
-TABLES = (MODEL_LEDGER,)

@@ -15,6 +15,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from bigdata_assets import settings as settings_module
+from bigdata_assets.streams.tables import MESSAGE
+from bigdata_assets.tables import row_schema, to_arrow
 
 MAX_MESSAGE_BYTES = 1_048_576
 """Kafka's own default limit. Of a larger message only the beginning is kept: nobody's report is that long."""
@@ -25,16 +27,7 @@ POLL_MS = 1_000
 STALLED_S = 60
 """A broker that gives nothing of a range that it has for so long is taken for broken."""
 
-MESSAGES = pa.schema(
-    [
-        ("kafka_partition", pa.int32()),
-        ("kafka_offset", pa.int64()),
-        ("broker_timestamp", pa.timestamp("us", tz="UTC")),
-        ("key", pa.binary()),
-        ("value", pa.binary()),
-        ("length_bytes", pa.int64()),
-    ]
-)
+MESSAGES = to_arrow(row_schema(*MESSAGE))
 """Messages as received: a null value is a tombstone; of a value over MAX_MESSAGE_BYTES there are KEPT_BYTES, and its
 length is that of the whole."""
 

@@ -15,10 +15,10 @@ import pytest
 from deltalake import DeltaTable
 from playwright.sync_api import Page, sync_playwright
 
-from bigdata_assets.kafka_batches import parse
 from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.services.supervisor import free_port, read_state
 from bigdata_assets.settings import Settings
+from bigdata_assets.streams.batches import parse
 from bigdata_assets_tests.conftest import Engines, kill_9, wait_for
 from bigdata_assets_tests.integration.conftest import Project
 from bigdata_assets_tests.integration.test_nothing_invented import topics_of
@@ -185,7 +185,7 @@ def test_a_new_user_sees_it_work(stack: Stack, ui: Ui, page: Page, trained_folde
     produce = "produce crimes --month 2016-01 --resume --rows 100 --every 1s --limit 1500".split()
     with (trained_folder / "produce.log").open("w") as log:
         assert ui.project.cli(*produce, output=log).wait(180) == 0, (trained_folder / "produce.log").read_text()
-    assert KafkaResource(servers=ui.settings.kafka_servers).offsets(ui.settings.crimes_topic)[0].end == 1_500
+    assert KafkaResource(servers=ui.settings.kafka_servers).offsets(ui.settings.topic("crimes"))[0].end == 1_500
     keys = {batch.key for batch in batches}
     wait_for(lambda: ui.partitions("batch_metrics", "crimes") > keys, 120, "a new batch is a partition")
     kill_9(read_state(ui.settings.services_dir, "stack")["processes"]["daemon"]["pid"])
@@ -259,7 +259,7 @@ def test_nothing_of_the_sample_is_sent_to_a_broker_that_is_not_ours(
         "spark_remote": f"sc://localhost:{free_port()}",
         "ui_port": free_port(),
         "reports_url": "",
-        "crimes_topic": "crimes.of.somebody",
+        "topics": {"crimes": "crimes.of.somebody"},
     }
     topics = topics_of(engines.settings.kafka_servers)
     stack = Stack(Project(tmp_path, settings.model_copy(update=own)), tmp_path / "run.log")

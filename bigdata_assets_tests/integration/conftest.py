@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import pandas as pd
 import pytest
 
 from bigdata_assets import definitions
+from bigdata_assets.branch import Branch
+from bigdata_assets.definitions import BRANCHES
 from bigdata_assets.partition_ranges import tags_for
+from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.settings import PROJECT_ROOT, Settings
 from bigdata_assets_tests.conftest import Engines
 
@@ -24,7 +28,9 @@ BATCH_ASSETS = ("url_batches", "quarantined_batch_urls", "predictions")
 class Project:
     """Storage, Dagster instance and landing folder below a folder."""
 
-    def __init__(self, folder: Path, server: Settings, sources: str = "sample") -> None:
+    def __init__(
+        self, folder: Path, server: Settings, sources: str = "sample", branches: Sequence[Branch] = BRANCHES
+    ) -> None:
         home = folder / "dagster"
         home.mkdir(parents=True)
         shutil.copy(PROJECT_ROOT / "bigdata_assets/services/templates/dagster.yaml", home)
@@ -33,7 +39,7 @@ class Project:
         )
         self.landing = folder / "storage" / "landing" / "urls"
         self.landing.mkdir(parents=True)
-        self.defs = definitions.build(self.settings, executor=dg.in_process_executor)
+        self.defs = definitions.build(self.settings, dg.in_process_executor, branches)
 
     def rebuild(self) -> None:
         """Definitions anew, after the settings were changed."""
@@ -92,6 +98,14 @@ class Project:
         """Put a file of URLs into the landing folder."""
         (self.landing / name).write_text("url\n" + "\n".join(urls) + "\n")
         return name
+
+
+@pytest.fixture
+def topic(kafka: KafkaResource) -> str:
+    """A new topic of two partitions that takes large messages."""
+    name = f"test.{uuid.uuid4().hex[:8]}"
+    kafka.create_topic(name, 2, {"max.message.bytes": "6000000"})
+    return name
 
 
 @pytest.fixture

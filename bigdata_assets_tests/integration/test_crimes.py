@@ -21,13 +21,15 @@ import pytest
 from bigdata_assets import interruptions
 from bigdata_assets.crimes import learning, producer
 from bigdata_assets.crimes.logic import exports, window
-from bigdata_assets.crimes.partitions import ARREST_MODELS, JOB, stream
-from bigdata_assets.crimes.sensors import new_crimes
+from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIMES
+from bigdata_assets.crimes.source import SOURCE
 from bigdata_assets.crimes.tables import STREAM_TABLES
-from bigdata_assets.kafka_batches import parse
 from bigdata_assets.partition_ranges import ONE_KEY
 from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.services.stack import end_unfinished_runs
+from bigdata_assets.streams.assets import batch_sensor
+from bigdata_assets.streams.batches import parse
+from bigdata_assets.streams.planner import Planner
 from bigdata_assets_tests.conftest import PATIENCE, Engines, wait_for
 from bigdata_assets_tests.drills import Drill
 from bigdata_assets_tests.integration.conftest import REAL_DATA, Project
@@ -47,22 +49,25 @@ class Crimes(Project):
 
     def __init__(self, folder: Path, engines: Engines, batch_rows: int = 100) -> None:
         topic = f"crimes.{uuid.uuid4().hex[:8]}"
-        own = {"crimes_topic": topic, "batch_rows": batch_rows}
+        own = {"topics": {"crimes": topic}, "batch_rows": batch_rows}
         super().__init__(folder, engines.settings.model_copy(update=own))
         self.topic = topic
         self.kafka = KafkaResource(servers=engines.settings.kafka_servers)
 
     def produce(self, limit: int, partitions: int = 1, **options: Any) -> int:
-        folder = self.defs.resources["sources"].folder("crimes")
+        folder = self.defs.resources["sources"].folder(SOURCE)
         options = {"rows": 10_000, "every_s": 0, "limit": limit, "partitions": partitions} | options
-        return producer.produce(self.settings, folder, ["2016-01"], self.topic, **options)
+        return producer.produce(self.kafka, folder, ["2016-01"], self.topic, **options)
+
+    @property
+    def planner(self) -> Planner:
+        return Planner(CRIMES, self.settings, self.kafka)
 
     def plan(self) -> list[str]:
         """Make batches of all that waits; the keys of all batches."""
         with self.instance() as instance:
-            one = stream(self.settings)
-            one.add_all(instance)
-            return one.keys(instance)
+            self.planner.add_all(instance)
+            return self.planner.keys(instance)
 
     def batches(self, *keys: str, assets: list[dg.AssetKey] = BATCHED, **options: Any) -> Any:
         return self.execute(assets, keys, options.pop("config", ONLINE), **options)
@@ -119,7 +124,7 @@ def test_several_partitions_in_one_run_or_many_and_again(crimes: Crimes) -> None
     assert_same(crimes.tables(), first)
 
     other = Crimes(Path(crimes.settings.dagster_home).parent / "other", _engines_of(crimes))
-    other.settings = other.settings.model_copy(update={"crimes_topic": crimes.topic})
+    other.settings = other.settings.model_copy(update={"topics": {"crimes": crimes.topic}})
     other.topic = crimes.topic
     for key in other.plan():
         other.batches(key)
@@ -167,7 +172,7 @@ POISON: list[bytes | None] = [
 def test_poison_is_quarantined_with_its_offset_and_nothing_else_is_lost(engines: Engines, tmp_path: Path) -> None:
     crimes = Crimes(tmp_path / "poison", engines, batch_rows=3_000)
     crimes.kafka.create_topic(crimes.topic, 1, {"max.message.bytes": "6000000"})
-    folder = crimes.defs.resources["sources"].folder("crimes")
+    folder = crimes.defs.resources["sources"].folder(SOURCE)
     reports = pd.concat([exports.read_month(folder, month) for month in ("2015-11", "2015-12", "2016-01")])
     copies = [reports.assign(report_id=reports["report_id"] + 10**6 * copy) for copy in range(2)]
     good = list(producer.messages.encode(pd.concat(copies).iloc[:10_000]))
@@ -192,7 +197,7 @@ def test_poison_is_quarantined_with_its_offset_and_nothing_else_is_lost(engines:
 
 def test_a_correction_is_a_new_version_and_is_not_scored_as_if_it_were_unseen(crimes: Crimes) -> None:
     crimes.produce(200)
-    reports = exports.read_month(crimes.defs.resources["sources"].folder("crimes"), "2016-01").iloc[:3]
+    reports = exports.read_month(crimes.defs.resources["sources"].folder(SOURCE), "2016-01").iloc[:3]
     with crimes.kafka.producer() as sending:
         for key, value in producer.messages.encode(reports.assign(arrest=~reports["arrest"])):
             sending.send(crimes.topic, value, key).get(30)
@@ -347,7 +352,7 @@ def test_a_real_month_is_read_whole(crimes: Crimes) -> None:
 def test_a_row_in_the_wrong_file_is_quarantined(crimes: Crimes) -> None:
     folder = Path(crimes.settings.dagster_home).parent / "official"
     (folder / "crimes").mkdir(parents=True)
-    source = crimes.defs.resources["sources"].folder("crimes")
+    source = crimes.defs.resources["sources"].folder(SOURCE)
     rows = pd.read_csv(exports.export_file(source, "2015-12"), dtype=str).iloc[:20]
     rows.loc[rows.index[:2], "Date"] = ["01/01/2016 10:00:00 AM", "11/30/2015 11:59:59 PM"]
     rows.to_csv(folder / "crimes" / "crimes_2015-12.csv", index=False)
@@ -365,12 +370,12 @@ RUN = """
 import json, sys
 import dagster as dg
 from bigdata_assets import definitions, settings
-from bigdata_assets.crimes.partitions import JOB
+from bigdata_assets.crimes.partitions import CRIMES
 from bigdata_assets_tests.integration.test_crimes import ONLINE
 configuration = settings.load()
 defs = definitions.build(configuration, executor=dg.in_process_executor)
 with dg.DagsterInstance.from_config(str(configuration.dagster_home)) as instance:
-    job = defs.resolve_job_def(JOB)
+    job = defs.resolve_job_def(CRIMES.job)
     result = job.execute_in_process(instance=instance, run_config=ONLINE, tags=json.loads(sys.argv[1]))
 """
 
@@ -380,12 +385,13 @@ class Daemon:
 
     def __init__(self, crimes: Crimes) -> None:
         self.crimes, self.cursor, self.run_keys = crimes, None, set[str]()
-        self.sensor = new_crimes(crimes.settings)
+        self.sensor = batch_sensor(CRIMES)
 
     def tick(self) -> dict[str, str]:
         """The tags of the run that the sensor asks for; none where it asks for nothing."""
         with self.crimes.instance() as instance:
-            context = dg.build_sensor_context(instance=instance, cursor=self.cursor)
+            resources = {"settings": self.crimes.settings, "kafka": self.crimes.kafka}
+            context = dg.build_sensor_context(instance=instance, cursor=self.cursor, resources=resources)
             asked = self.sensor(context)
             self.cursor = context.cursor
         if isinstance(asked, dg.SkipReason):
@@ -408,7 +414,7 @@ class Daemon:
     def run(self, tags: dict[str, str]) -> None:
         """A run that is not to be killed, in this process."""
         with self.crimes.instance() as instance:
-            job = self.crimes.defs.resolve_job_def(JOB)
+            job = self.crimes.defs.resolve_job_def(CRIMES.job)
             assert job.execute_in_process(instance=instance, run_config=ONLINE, tags=tags).success
 
     def run_of(self, tags: dict[str, str]) -> dg.DagsterRun | None:
@@ -418,7 +424,7 @@ class Daemon:
 
     def states(self) -> dict[str, str]:
         with self.crimes.instance() as instance:
-            return stream(self.crimes.settings).states(instance)
+            return self.crimes.planner.states(instance)
 
 
 POINTS = [
@@ -498,7 +504,7 @@ def test_rounds_of_kill_9_leave_exactly_what_was_sent(crimes: Crimes, engines: E
     assert len(tables["arrest_scores"]) == 3 * len(sent)
     assert crimes.learnt() == set(keys)
     straight = Crimes(Path(crimes.settings.dagster_home).parent / "straight", engines)
-    straight.settings = straight.settings.model_copy(update={"crimes_topic": crimes.topic})
+    straight.settings = straight.settings.model_copy(update={"topics": {"crimes": crimes.topic}})
     assert straight.plan() == keys
     straight.batches(*keys)
     assert_same(straight.tables(), tables)
@@ -515,7 +521,7 @@ def test_a_long_stream_is_caught_up_with_and_the_last_batches_take_no_longer(
 ) -> None:
     n_batches, rows = drill.pick("batches", short=25, full=1_000), drill.pick("messages a batch", short=10, full=120)
     crimes = Crimes(tmp_path / "long", engines, batch_rows=rows)
-    reports = exports.read_month(crimes.defs.resources["sources"].folder("crimes"), "2016-01")
+    reports = exports.read_month(crimes.defs.resources["sources"].folder(SOURCE), "2016-01")
     copies = [reports.assign(report_id=reports["report_id"] + 10**8 * copy) for copy in range(60)]
     sent = pd.concat(copies[: -(-n_batches * rows // len(reports))]).iloc[: n_batches * rows]
     crimes.kafka.create_topic(crimes.topic, 1)

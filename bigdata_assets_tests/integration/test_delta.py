@@ -22,7 +22,7 @@ from deltalake.exceptions import CommitFailedError
 from pyspark.sql import DataFrame, functions
 from pyspark.sql import types as T
 
-from bigdata_assets.checks import schema_check
+from bigdata_assets.catalogue import schema_check, table_asset
 from bigdata_assets.io_managers import delta
 from bigdata_assets.io_managers.delta import DeltaIOManager, DeltaTableError, delta_io_manager, spark_schema
 from bigdata_assets.io_managers.staging import FILES, StagedFiles, Staging
@@ -518,12 +518,12 @@ class TestKilled:
             _ = SparkResource(remote=f"sc://localhost:{free_port()}").spark_session
 
 
-@dg.asset(**ROWS.asset("1"), partitions_def=PARTS, backfill_policy=dg.BackfillPolicy.single_run())
+@dg.asset(**table_asset(ROWS, "1"), partitions_def=PARTS, backfill_policy=dg.BackfillPolicy.single_run())
 def rows(context: dg.AssetExecutionContext) -> pd.DataFrame:
     return pd.concat([frame(key, *range(len(key))) for key in context.partition_keys])
 
 
-@dg.asset(**LOOSE.asset("1"), partitions_def=PARTS, backfill_policy=dg.BackfillPolicy.single_run())
+@dg.asset(**table_asset(LOOSE, "1"), partitions_def=PARTS, backfill_policy=dg.BackfillPolicy.single_run())
 def loose(rows: DataFrame) -> DataFrame:
     return rows
 
@@ -534,12 +534,12 @@ SUM = Table(
 OLD = Table("toy", "old", "The first version.", (Column("n", T.LongType(), "The sum."),))
 
 
-@dg.asset(**SUM.asset("1"))
+@dg.asset(**table_asset(SUM, "1"))
 def total(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"n": [rows["n"].sum()], "parts": [rows["part"].nunique()]})
 
 
-@dg.asset(**OLD.asset("1"), ins={"rows": dg.AssetIn(metadata={"delta_version": 1})})
+@dg.asset(**table_asset(OLD, "1"), ins={"rows": dg.AssetIn(metadata={"delta_version": 1})})
 def old(rows: pa.Table) -> pd.DataFrame:
     return pd.DataFrame({"n": [sum(rows["n"].to_pylist())]})
 

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 
 from bigdata_assets import definitions
 from bigdata_assets.gravitational_waves.logic import cnn, svc, training_set
-from bigdata_assets.gravitational_waves.logic.training_set import CLASSES, VIEWS_S
+from bigdata_assets.gravitational_waves.logic.gravity_spy import CLASSES, VIEWS_S
 from bigdata_assets.gravitational_waves.partitions import SKY_EVENTS
 from bigdata_assets.gravitational_waves.sample import GLITCHES
 from bigdata_assets.gravitational_waves.tables import SPECTROGRAMS, STRAIN
@@ -297,7 +297,7 @@ SKY_ASSETS = ("strain", "quarantined_strain", "qscans", "quarantined_qscans", "e
 def add_events(project: Project, *event_keys: str) -> list[str]:
     """Partitions of the events that the project's strain is there for, and of `event_keys`."""
     with project.instance() as instance:
-        found = definitions.discover_partitions(project.settings, instance, [STRAIN.key])[SKY_EVENTS]
+        found = definitions.available_partitions(project.defs.resources, instance, [STRAIN.key])[SKY_EVENTS]
         instance.add_dynamic_partitions(str(SKY_EVENTS.name), list(event_keys))
     return [*found, *event_keys]
 

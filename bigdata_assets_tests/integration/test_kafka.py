@@ -16,20 +16,14 @@ from click.testing import CliRunner
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 from bigdata_assets import cli
-from bigdata_assets.kafka_batches import Stream, batch_sensor
 from bigdata_assets.resources.kafka import KEPT_BYTES, KafkaResource, KafkaUnreachableError, OffsetsExpiredError
 from bigdata_assets.services.supervisor import free_port
+from bigdata_assets.streams.assets import batch_sensor
+from bigdata_assets.streams.stream import Stream
+from bigdata_assets.streams.tables import messages_table
 from bigdata_assets_tests.conftest import Engines, wait_for
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def topic(kafka: KafkaResource) -> str:
-    """A new topic of two partitions that takes large messages."""
-    name = f"test.{uuid.uuid4().hex[:8]}"
-    kafka.create_topic(name, 2, {"max.message.bytes": "6000000"})
-    return name
 
 
 def send(kafka: KafkaResource, topic: str, values: list[bytes | None], partition: int = 0) -> None:
@@ -121,14 +115,19 @@ def test_what_was_acknowledged_survives_kill_9_and_the_sensor_waits_for_the_brok
     send(kafka, topic, [b"%d" % number for number in range(2_000)])
     settings = engines.settings.model_copy(update={"dagster_home": tmp_path})
     asset, partitions = dg.AssetKey("last"), dg.DynamicPartitionsDefinition(name="some_batches")
-    sensor = batch_sensor("some", Stream(topic, partitions, "job", asset, asset, settings, kafka))
+    sensor = batch_sensor(Stream(topic, partitions, messages_table("toy", "messages"), asset, asset, "job", "some"))
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+
+        def tick() -> Any:
+            resources = {"settings": settings, "kafka": kafka}
+            return sensor(dg.build_sensor_context(instance=instance, resources=resources))
+
         with engines.dead("kafka", settings.kafka_port):
-            skipped = sensor(dg.build_sensor_context(instance=instance))
+            skipped = tick()
         assert isinstance(skipped, dg.SkipReason)
         assert "No Kafka broker answers" in str(skipped.skip_message)
         # Fewer than a batch, and new to this sensor: they wait BATCH_SECONDS first.
-        waiting = sensor(dg.build_sensor_context(instance=instance))
+        waiting = tick()
         assert isinstance(waiting, dg.SkipReason)
         assert str(waiting.skip_message).startswith("lag 2000 messages")
     assert kafka.read(topic, 0, 0, 2_000)["value"].to_pylist() == [b"%d" % number for number in range(2_000)]

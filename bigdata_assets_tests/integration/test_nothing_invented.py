@@ -7,7 +7,8 @@ import dagster as dg
 import pytest
 from kafka import KafkaAdminClient
 
-from bigdata_assets import definitions
+from bigdata_assets import definitions, runtime
+from bigdata_assets.branch import Available
 from bigdata_assets.crimes.partitions import CRIME_BATCHES, MONTHS
 from bigdata_assets.crimes.tables import CRIME_REPORTS
 from bigdata_assets.malicious_urls.partitions import LANDED_FILES
@@ -39,9 +40,13 @@ def user(engines: Engines, tmp_path: Path) -> Settings:
         "storage": str(tmp_path / "var" / "storage"),
         "dagster_home": home,
         "sources": "sample",
-        "crimes_topic": f"crimes.{uuid.uuid4().hex[:8]}",
+        "topics": {"crimes": f"crimes.{uuid.uuid4().hex[:8]}"},
     }
     return engines.settings.model_copy(update=own)
+
+
+def partitions_for(user: Settings, instance: dg.DagsterInstance, asset: dg.AssetKey) -> Available:
+    return definitions.available_partitions(runtime.resources(user, ()), instance, [asset])
 
 
 def test_nothing_is_sent_to_a_broker_that_this_project_has_not_started(
@@ -49,7 +54,7 @@ def test_nothing_is_sent_to_a_broker_that_this_project_has_not_started(
 ) -> None:
     topics = topics_of(user.kafka_servers)
     with dg.DagsterInstance.from_config(str(user.dagster_home)) as instance:
-        found = definitions.discover_partitions(user, instance, [CRIME_REPORTS.key])
+        found = partitions_for(user, instance, CRIME_REPORTS.key)
     assert found[CRIME_BATCHES] == []
     assert found[MONTHS] == ["2015-11", "2015-12", "2016-01"]
     assert "is not the broker that this project started" in caplog.text
@@ -58,9 +63,9 @@ def test_nothing_is_sent_to_a_broker_that_this_project_has_not_started(
     # The same with the services folder of the session, whose own broker it is.
     ours = user.model_copy(update={"services_dir": engines.settings.services_dir})
     with dg.DagsterInstance.from_config(str(user.dagster_home)) as instance:
-        found = definitions.discover_partitions(ours, instance, [CRIME_REPORTS.key])
+        found = partitions_for(ours, instance, CRIME_REPORTS.key)
     assert len(found[CRIME_BATCHES]) == 12
-    assert topics_of(user.kafka_servers) - topics == {user.crimes_topic}
+    assert topics_of(user.kafka_servers) - topics == {user.topic("crimes")}
 
 
 def test_a_selection_of_one_branch_makes_no_sample_of_another_and_asks_no_kafka(
@@ -69,7 +74,7 @@ def test_a_selection_of_one_branch_makes_no_sample_of_another_and_asks_no_kafka(
     asked = []
     monkeypatch.setattr(KafkaResource, "_connection", lambda self: asked.append(self) or 1 / 0)
     with dg.DagsterInstance.from_config(str(user.dagster_home)) as instance:
-        assert set(definitions.discover_partitions(user, instance, [PREDICTIONS.key])) == {LANDED_FILES}
+        assert set(partitions_for(user, instance, PREDICTIONS.key)) == {LANDED_FILES}
     assert asked == []
     assert not list((user.services_dir.parent / "sources").glob("*/gravitational_waves"))
 
@@ -79,10 +84,10 @@ def test_files_are_landed_in_a_storage_of_our_own_only(
 ) -> None:
     theirs = user.model_copy(update={"storage": str(tmp_path / "lake")})
     with dg.DagsterInstance.from_config(str(user.dagster_home)) as instance:
-        assert definitions.discover_partitions(theirs, instance, [PREDICTIONS.key])[LANDED_FILES] == []
+        assert partitions_for(theirs, instance, PREDICTIONS.key)[LANDED_FILES] == []
         assert f"nothing invented is put into {tmp_path / 'lake'}" in caplog.text
         assert not (tmp_path / "lake").exists()
-        assert len(definitions.discover_partitions(user, instance, [PREDICTIONS.key])[LANDED_FILES]) == 3
+        assert len(partitions_for(user, instance, PREDICTIONS.key)[LANDED_FILES]) == 3
 
 
 @pytest.mark.parametrize("command", [URLS, ("run",)], ids=["materialize", "run"])

@@ -56,6 +56,13 @@ def test_settings_survive_the_way_through_an_environment(tmp_path):
     assert loaded.storage == "s3a://b/x"
 
 
+def test_each_stream_has_a_topic_of_its_own_setting():
+    loaded = settings.load({"KAFKA_CRIMES_TOPIC": "crimes.v2", "KAFKA_FLOW_SENSORS_TOPIC": "", "KAFKA_TOPIC": "no"})
+    assert loaded.topics == {"crimes": "crimes.v2"}
+    assert [loaded.topic(name) for name in ("crimes", "flow_sensors")] == ["crimes.v2", "flow_sensors"]
+    assert settings.load(loaded.environment()) == loaded
+
+
 def test_which_kafka_is_started_here():
     cases = {"localhost:9": True, "127.0.0.1:9": True, "kafka:9": False, "localhost:9,localhost:10": False}
     for servers, local in cases.items():

@@ -1,14 +1,16 @@
 import pytest
 
+from bigdata_assets.gravitational_waves.source import SOURCE as WAVES
+from bigdata_assets.malicious_urls.source import SOURCE as URLS
 from bigdata_assets.sources import SAMPLE_EFFORT, Sources, SourceUnavailableError
 
 
 def test_a_sample_is_made_once_and_is_the_same_every_time(tmp_path):
-    one = Sources(location="sample", cache=str(tmp_path / "one")).folder("malicious_urls")
-    two = Sources(location="sample", cache=str(tmp_path / "two")).folder("malicious_urls")
+    one = Sources(location="sample", cache=str(tmp_path / "one")).folder(URLS)
+    two = Sources(location="sample", cache=str(tmp_path / "two")).folder(URLS)
     written = (one / "malicious_phish.csv").stat().st_mtime_ns
     assert (one / "malicious_phish.csv").read_bytes() == (two / "malicious_phish.csv").read_bytes()
-    Sources(location="sample", cache=str(tmp_path / "one")).folder("malicious_urls")
+    Sources(location="sample", cache=str(tmp_path / "one")).folder(URLS)
     assert (one / "malicious_phish.csv").stat().st_mtime_ns == written
 
 
@@ -22,18 +24,18 @@ def test_a_sample_that_fails_in_the_making_leaves_nothing(tmp_path, monkeypatch)
     monkeypatch.setattr(sample, "write_sample", broken)
     sources = Sources(location="sample", cache=str(tmp_path))
     with pytest.raises(OSError, match="disk full"):
-        sources.folder("malicious_urls")
+        sources.folder(URLS)
     assert not list(tmp_path.rglob("*.csv"))
 
 
 def test_official_says_how_to_get_what_only_a_person_can_download(tmp_path):
     with pytest.raises(SourceUnavailableError, match=r"kaggle.*malicious_phish\.csv"):
-        Sources(location="official", cache=str(tmp_path)).folder("malicious_urls")
+        Sources(location="official", cache=str(tmp_path)).folder(URLS)
 
 
 def test_a_folder_without_the_branch_is_named(tmp_path):
     with pytest.raises(SourceUnavailableError, match="malicious_urls"):
-        Sources(location=str(tmp_path), cache=str(tmp_path)).folder("malicious_urls")
+        Sources(location=str(tmp_path), cache=str(tmp_path)).folder(URLS)
 
 
 def test_a_download_that_fails_says_what_is_missing_and_leaves_nothing(tmp_path, monkeypatch):
@@ -41,17 +43,17 @@ def test_a_download_that_fails_says_what_is_missing_and_leaves_nothing(tmp_path,
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     sources = Sources(location="official", cache=str(tmp_path))
     with pytest.raises(SourceUnavailableError, match=r"trainingsetv1d1\.h5.*1486046.*download by hand into"):
-        sources.folder("gravitational_waves")
-    assert not any(sources.folder("gravitational_waves", download=False).iterdir())
+        sources.folder(WAVES)
+    assert not any(sources.folder(WAVES, download=False).iterdir())
 
 
 def test_what_is_there_is_not_downloaded_again(tmp_path, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     sources = Sources(location="official", cache=str(tmp_path))
-    folder = sources.folder("gravitational_waves", download=False)
+    folder = sources.folder(WAVES, download=False)
     for name in ("trainingsetv1d1.h5", "trainingset_v1d1_metadata.csv"):
         (folder / name).touch()
-    assert sources.folder("gravitational_waves") == folder
+    assert sources.folder(WAVES) == folder
 
 
 def test_reports_make_few_repeats_of_the_sample_unless_more_are_asked_for(tmp_path):

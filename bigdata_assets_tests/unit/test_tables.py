@@ -1,6 +1,7 @@
 import pytest
 from pyspark.sql.types import DoubleType, LongType, StringType, StructField, StructType
 
+from bigdata_assets.catalogue import column_schema
 from bigdata_assets.tables import Column, Table, sql_name
 
 TABLE = Table(
@@ -62,7 +63,7 @@ def test_a_column_declared_twice_and_an_unknown_partition_column_are_refused():
 
 
 def test_the_catalogue_shows_types_descriptions_and_constraints():
-    columns = {column.name: column for column in TABLE.to_dagster().columns}
+    columns = {column.name: column for column in column_schema(TABLE).columns}
     assert columns["n"].type == "bigint"
     assert columns["n"].constraints.other == ["n >= 0"]
     assert not columns["n"].constraints.nullable

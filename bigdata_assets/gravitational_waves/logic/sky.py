@@ -11,30 +11,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bigdata_assets.gravitational_waves.logic import events, qscans, strain
+from bigdata_assets.gravitational_waves.logic.gravity_spy import CLASSES, HEIGHT, VIEWS_S, WIDTH
 from bigdata_assets.gravitational_waves.logic.strain import StrainError, StrainFileError
 from bigdata_assets.gravitational_waves.logic.svc import SIGNAL
-from bigdata_assets.gravitational_waves.logic.training_set import CLASSES, HEIGHT, VIEWS_S, WIDTH
+from bigdata_assets.gravitational_waves.tables import QSCANS, QUARANTINED_QSCANS
+from bigdata_assets.tables import row_schema, to_arrow
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 AWAY_S = qscans.SPAN_S / 2
 """Background is at least so far from the event that no view of it is transformed together with the event."""
-SCANS = pa.schema(
-    [
-        ("event_detector", pa.string()),
-        ("event", pa.string()),
-        ("detector", pa.string()),
-        ("scan", pa.string()),
-        ("gps_s", pa.float64()),
-        ("is_event", pa.bool_()),
-        ("view_s", pa.float64()),
-        ("pixels", pa.list_(pa.float32())),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("reason", pa.string()),
-    ]
-)
+SCANS = to_arrow(row_schema(*QSCANS.columns, *QUARANTINED_QSCANS.columns))
 """A row per view, or one with a reason per Q-scan that could not be made."""
 
 
@@ -90,7 +78,7 @@ def scan(seconds: "DataFrame", n_keys: int, background: int) -> pa.Table:
 
     # By number: what Spark chose from the few bytes would be one task.
     keyed = seconds.repartition(n_keys, "event_detector").groupBy("event_detector")
-    return keyed.applyInArrow(of_key, from_arrow_schema(SCANS)).toArrow()
+    return keyed.applyInArrow(of_key, from_arrow_schema(*SCANS.columns)).toArrow()
 
 
 def _scan_rows(seconds: pa.Table, background: int) -> pa.Table:

@@ -16,7 +16,10 @@ import pyarrow.compute as pc
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from bigdata_assets.gravitational_waves.logic.gravity_spy import CLASSES, HEIGHT, SAMPLE_TYPES, SHAPE, VIEWS_S, WIDTH
+from bigdata_assets.gravitational_waves.tables import QUARANTINED_SPECTROGRAMS, SPECTROGRAMS
 from bigdata_assets.io_managers.staging import FILES, StagedFiles, Staging
+from bigdata_assets.tables import row_schema, to_arrow
 
 if TYPE_CHECKING:
     import h5py
@@ -24,53 +27,13 @@ if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
 FILE = "trainingsetv1d1.h5"
-CLASSES = (
-    "1080Lines",
-    "1400Ripples",
-    "Air_Compressor",
-    "Blip",
-    "Chirp",
-    "Extremely_Loud",
-    "Helix",
-    "Koi_Fish",
-    "Light_Modulation",
-    "Low_Frequency_Burst",
-    "Low_Frequency_Lines",
-    "No_Glitch",
-    "None_of_the_Above",
-    "Paired_Doves",
-    "Power_Line",
-    "Repeating_Blips",
-    "Scattered_Light",
-    "Scratchy",
-    "Tomte",
-    "Violin_Mode",
-    "Wandering_Line",
-    "Whistle",
-)
-SAMPLE_TYPES = ("train", "validation", "test")
-VIEWS_S = (0.5, 1.0, 2.0, 4.0)
-HEIGHT, WIDTH = 140, 170
-SHAPE = (1, HEIGHT, WIDTH)
 BATCH_IMAGES = 64
 """Of 95 kB each: what a worker has in memory at a time."""
 TASK_GLITCHES = 100
 BROKEN_GROUP = (KeyError, OSError, RuntimeError, ValueError)
 """What h5py raises where a file's own tables are damaged or a link leads nowhere."""
 
-ROWS = pa.schema(
-    [
-        ("id", pa.string()),
-        ("label", pa.string()),
-        ("sample_type", pa.string()),
-        ("view_s", pa.float64()),
-        ("pixels", pa.list_(pa.float32())),
-        ("height", pa.int32()),
-        ("width", pa.int32()),
-        ("path", pa.string()),
-        ("reason", pa.string()),
-    ]
-)
+ROWS = to_arrow(row_schema(*SPECTROGRAMS.columns, *QUARANTINED_SPECTROGRAMS.columns))
 """What reading yields: an image, or else `reason` and the `path` within the file."""
 REFUSED = ("path", "label", "reason")
 STAGED = pa.schema([*FILES, *(ROWS.field(name) for name in REFUSED)])

@@ -17,6 +17,8 @@ import pyarrow as pa
 from upath import UPath
 
 from bigdata_assets.malicious_urls.logic.domains import host, registered_domains
+from bigdata_assets.malicious_urls.tables import QUARANTINED_BATCH_URLS, URL_BATCHES
+from bigdata_assets.tables import row_schema, to_arrow
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -30,24 +32,9 @@ MAX_EXPANDED_BYTES = 8 << 30
 SPLIT_BYTES = 16 << 20
 BATCH_ROWS = 10_000
 
-ROWS = pa.schema(
-    [
-        ("batch", pa.string()),
-        ("position", pa.int64()),
-        ("url", pa.string()),
-        ("label", pa.string()),
-        ("registered_domain", pa.string()),
-        ("landed_at", pa.timestamp("us", tz="UTC")),
-        ("reason", pa.string()),
-        ("raw", pa.binary()),
-        ("length_bytes", pa.int64()),
-    ]
-)
+SCHEMA = row_schema(*URL_BATCHES.columns, *QUARANTINED_BATCH_URLS.columns)
+ROWS = to_arrow(SCHEMA)
 """What reading yields: `url`, or else `reason` with `raw` and `length_bytes`."""
-ROWS_DDL = (
-    "batch string, position bigint, url string, label string, registered_domain string, landed_at timestamp, "
-    "reason string, raw binary, length_bytes bigint"
-)
 
 
 @dataclass(frozen=True)
@@ -133,7 +120,7 @@ def read_urls(spark: "SparkSession", splits: list[Split]) -> "DataFrame":
             for index in batch.column(0).to_pylist():
                 yield from read_split(splits[index])
 
-    return spark.range(0, len(splits), 1, len(splits)).mapInArrow(read, ROWS_DDL)
+    return spark.range(0, len(splits), 1, len(splits)).mapInArrow(read, SCHEMA)
 
 
 def usable_url(raw: bytes) -> tuple[str, str | None]:

@@ -7,6 +7,9 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
+from bigdata_assets.malicious_urls.tables import PREDICTIONS
+from bigdata_assets.tables import row_schema
+
 _models: dict[str, Any] = {}
 """The model of this worker process, by version. In a module, not a closure: a closure is copied for every task."""
 
@@ -32,19 +35,13 @@ def score(
     """
     kept = ["batch", "position", "url", "registered_domain", "landed_at"]
     columns = urls.select(kept)
-    ddl = (
-        "batch string, position bigint, url string, registered_domain string, landed_at timestamp, "
-        "predicted_class string, "
-        + ", ".join(f"p_{name} double" for name in classes)
-        + ", model_version string, scored_at timestamp"
-    )
 
     def predict(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             if batch.num_rows:
                 yield predict_batch(batch, _model(model_version, load), model_version, classes, scored_at)
 
-    return columns.repartition(tasks).mapInArrow(predict, ddl)
+    return columns.repartition(tasks).mapInArrow(predict, row_schema(*PREDICTIONS.columns))
 
 
 def predict_batch(

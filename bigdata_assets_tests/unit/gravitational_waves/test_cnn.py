@@ -22,7 +22,7 @@ from bigdata_assets.gravitational_waves.logic.cnn import (
     to_stop_on,
 )
 from bigdata_assets.gravitational_waves.logic.features import COLUMNS, resampled, stand_ins_of
-from bigdata_assets.gravitational_waves.logic.training_set import CLASSES, VIEWS_S
+from bigdata_assets.gravitational_waves.logic.gravity_spy import CLASSES, VIEWS_S
 
 TINY = CnnSettings(epochs=6, batch_size=8, seed=3)
 NOTHING = np.zeros(0, int)

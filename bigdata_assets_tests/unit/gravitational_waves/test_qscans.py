@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bigdata_assets.gravitational_waves.logic import signals, training_set
+from bigdata_assets.gravitational_waves.logic import gravity_spy, signals, training_set
 from bigdata_assets.gravitational_waves.logic.qscans import (
     BACKGROUND,
     BAND_HZ,
@@ -46,7 +46,7 @@ def test_a_burst_is_seen_at_its_time_and_frequency_in_every_view(frequency_hz, o
     strain = signals.noise(np.random.default_rng(3), N_SAMPLES, RATE_HZ) + burst(frequency_hz, offset_s, 25)
     found = qscan(strain, RATE_HZ, MIDDLE_S)
     assert found.shape == (4, 140, 170)
-    for view, view_s in zip(found, training_set.VIEWS_S, strict=True):
+    for view, view_s in zip(found, gravity_spy.VIEWS_S, strict=True):
         bright = np.argwhere(view > 0.8)
         row, column = bright.mean(axis=0)
         assert row == pytest.approx(row_of(frequency_hz), abs=5)
@@ -61,7 +61,7 @@ def test_views_are_those_of_gwpys_transform(label):
     white, time_s = whitened(strain, RATE_HZ), MIDDLE_S + 1 / 64
     span, search = (time_s - SPAN_S / 2, time_s + SPAN_S / 2), (time_s - SEARCH_S / 2, time_s + SEARCH_S / 2)
     gram, _ = q_scan(white.crop(*span), qrange=Q_RANGE, frange=BAND_HZ, search=search)
-    for view, view_s in zip(views(white, time_s), training_set.VIEWS_S, strict=True):
+    for view, view_s in zip(views(white, time_s), gravity_spy.VIEWS_S, strict=True):
         between = (time_s - view_s / 2, time_s + view_s / 2)
         energy = gram.interpolate(tres=view_s / 170, fres=140, logf=True, outseg=between).value.T[::-1, :170]
         np.testing.assert_allclose(view, grey(energy), atol=2e-3)
@@ -116,7 +116,7 @@ def test_gw150914_looks_like_the_training_sets_chirps_and_like_nothing_else():
     view = qscan(series.value, series.sample_rate.value, 1126259462.42 - 1126259446)[1].ravel()
     alike = {
         label: max(np.corrcoef(view, other.ravel())[0, 1] for other in _real_views(label, 1.0))
-        for label in training_set.CLASSES
+        for label in gravity_spy.CLASSES
     }
     assert max(alike, key=alike.__getitem__) == "Chirp", alike
 

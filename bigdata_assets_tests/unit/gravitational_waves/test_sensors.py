@@ -5,10 +5,10 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
-from bigdata_assets import cli, definitions, interruptions, settings
+from bigdata_assets import cli, definitions, interruptions, runtime, settings
 from bigdata_assets.gravitational_waves.logic import events
 from bigdata_assets.gravitational_waves.partitions import SKY_EVENTS
-from bigdata_assets.gravitational_waves.sensors import MAX_ATTEMPTS, MODELS, look_at_event, strain_sensor
+from bigdata_assets.gravitational_waves.sensors import MAX_ATTEMPTS, MODELS, look_at_event, new_strain_files
 from bigdata_assets.gravitational_waves.tables import BRANCH, EVENT_PREDICTIONS, STRAIN
 from bigdata_assets_tests.runs import ERROR, fail
 from bigdata_assets_tests.unit.gravitational_waves.test_events import GPS_S, put_file
@@ -49,8 +49,8 @@ def settings_for(place):
 
 
 def tick(place, instance):
-    context = dg.build_sensor_context(instance=instance)
-    result = strain_sensor(settings_for(place))(context)
+    resources = {"sources": runtime.sources(settings_for(place))}
+    result = new_strain_files(dg.build_sensor_context(instance=instance, resources=resources))
     if isinstance(result, dg.SkipReason):
         return [], str(result.skip_message)
     for request in result.dynamic_partitions_requests:
@@ -125,7 +125,12 @@ def test_what_was_looked_at_by_hand_and_what_has_no_strain_is_left_alone(place, 
 def test_a_broken_list_stops_no_other_branch(place):
     (place / events.FOLDER / events.FILE).write_text("{")
     with dg.DagsterInstance.ephemeral() as instance:
-        assert definitions.discover_partitions(settings_for(place), instance, [STRAIN.key])[SKY_EVENTS] == []
+        assert (
+            definitions.available_partitions(runtime.resources(settings_for(place), ()), instance, [STRAIN.key])[
+                SKY_EVENTS
+            ]
+            == []
+        )
 
 
 def test_an_event_is_added_by_the_command_line(place, monkeypatch):

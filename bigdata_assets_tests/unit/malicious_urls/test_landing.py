@@ -61,68 +61,64 @@ def test_a_file_is_complete_when_two_listings_agree_and_it_has_been_quiet():
     assert complete_files([file], {"a.csv": "9-1000000000000"}, now_s=1020, settle_s=10) == []
 
 
-def tick(sensor, instance, cursor=None):
-    context = dg.build_sensor_context(instance=instance, cursor=cursor)
-    return sensor(context), context.cursor
+def tick(settings, instance, cursor=None):
+    context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"settings": settings})
+    return sensors.new_url_files(context), context.cursor
 
 
 def test_a_new_file_is_asked_for_at_the_second_tick_and_never_again(settings, folder):
-    sensor = sensors.landing_sensor(settings)
     land(folder, "a.csv")
     with dg.DagsterInstance.ephemeral() as instance:
-        result, cursor = tick(sensor, instance)
+        result, cursor = tick(settings, instance)
         assert isinstance(result, dg.SkipReason)
-        result, cursor = tick(sensor, instance, cursor)
+        result, cursor = tick(settings, instance, cursor)
         (request,) = result.run_requests
         assert request.partition_key == "a.csv"
         assert result.dynamic_partitions_requests[0].partition_keys == ["a.csv"]
         _a_run(instance, request, dg.DagsterRunStatus.SUCCESS)
-        assert isinstance(tick(sensor, instance, cursor)[0], dg.SkipReason)
+        assert isinstance(tick(settings, instance, cursor)[0], dg.SkipReason)
         # With the cursor lost, the runs tell.
-        _, fresh = tick(sensor, instance, None)
-        assert isinstance(tick(sensor, instance, fresh)[0], dg.SkipReason)
+        _, fresh = tick(settings, instance, None)
+        assert isinstance(tick(settings, instance, fresh)[0], dg.SkipReason)
 
 
 def test_a_failed_file_is_tried_three_times_in_all_each_with_its_own_run_key(settings, folder, monkeypatch):
     monkeypatch.setattr(interruptions, "RETRY_AFTER_S", 0)
     monkeypatch.setattr(interruptions, "INTERRUPTED_S", 0)
-    sensor = sensors.landing_sensor(settings)
     land(folder, "a.csv")
     with dg.DagsterInstance.ephemeral() as instance:
-        _, cursor = tick(sensor, instance)
+        _, cursor = tick(settings, instance)
         keys = []
         for errors in (ERROR, (), (), ERROR, ERROR):  # two ended with their process: no fault of the file
-            result, cursor = tick(sensor, instance, cursor)
+            result, cursor = tick(settings, instance, cursor)
             keys.append(result.run_requests[0].run_key)
             fail(instance, _a_run(instance, result.run_requests[0], dg.DagsterRunStatus.STARTED), *errors)
         assert len(set(keys)) == 5
-        assert isinstance(tick(sensor, instance, cursor)[0], dg.SkipReason)
+        assert isinstance(tick(settings, instance, cursor)[0], dg.SkipReason)
 
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED])
 def test_a_file_whose_run_failed_or_was_cancelled_waits_before_it_is_tried_again(settings, folder, monkeypatch, status):
-    sensor = sensors.landing_sensor(settings)
     land(folder, "a.csv")
     with dg.DagsterInstance.ephemeral() as instance:
-        _, cursor = tick(sensor, instance)
-        result, cursor = tick(sensor, instance, cursor)
+        _, cursor = tick(settings, instance)
+        result, cursor = tick(settings, instance, cursor)
         run = _a_run(instance, result.run_requests[0], dg.DagsterRunStatus.STARTED)
         if status == dg.DagsterRunStatus.CANCELED:
             instance.report_run_canceled(run)
         else:
             fail(instance, run, *ERROR)
-        assert isinstance(tick(sensor, instance, cursor)[0], dg.SkipReason)
+        assert isinstance(tick(settings, instance, cursor)[0], dg.SkipReason)
         monkeypatch.setattr(interruptions, "RETRY_AFTER_S", 0)
-        assert len(tick(sensor, instance, cursor)[0].run_requests) == 1
+        assert len(tick(settings, instance, cursor)[0].run_requests) == 1
 
 
 def test_what_a_backfill_or_anybodys_run_is_to_score_is_not_asked_for(settings, folder):
-    sensor = sensors.landing_sensor(settings)
     names = ["a.csv", "b.csv", "c.csv"]
     for name in names:
         land(folder, name)
     with dg.DagsterInstance.ephemeral() as instance:
-        _, cursor = tick(sensor, instance)
+        _, cursor = tick(settings, instance)
         instance.add_dynamic_partitions(str(LANDED_FILES.name), names)
         asked = {
             "backfill_id": "b1",
@@ -141,17 +137,16 @@ def test_what_a_backfill_or_anybodys_run_is_to_score_is_not_asked_for(settings, 
         instance.add_backfill(backfill)  # its daemon has asked for no run yet
         run = dg.DagsterRun(job_name="any", tags=tags_for("b.csv", "b.csv"), status=dg.DagsterRunStatus.STARTED)
         instance.add_run(run)
-        result, cursor = tick(sensor, instance, cursor)
+        result, cursor = tick(settings, instance, cursor)
         assert [request.partition_key for request in result.run_requests] == ["c.csv"]
         instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
         by_job = PartitionBackfill("b2", BulkActionStatus.REQUESTED, False, {}, time.time(), partition_names=["c.csv"])
         instance.add_backfill(by_job)
-        result, _ = tick(sensor, instance, cursor)
+        result, _ = tick(settings, instance, cursor)
         assert [request.partition_key for request in result.run_requests] == ["a.csv"]
 
 
 def test_what_was_scored_by_hand_is_not_scored_again_unless_it_changed(settings, folder):
-    sensor = sensors.landing_sensor(settings)
     land(folder, "a.csv")
     (file,), _ = landed_files(folder)
     with dg.DagsterInstance.ephemeral() as instance:
@@ -161,8 +156,10 @@ def test_what_was_scored_by_hand_is_not_scored_again_unless_it_changed(settings,
             instance.report_runless_asset_event(event)
 
         def asked_for():
-            _, cursor = tick(sensor, instance)
-            return [request.partition_key for request in getattr(tick(sensor, instance, cursor)[0], "run_requests", [])]
+            _, cursor = tick(settings, instance)
+            return [
+                request.partition_key for request in getattr(tick(settings, instance, cursor)[0], "run_requests", [])
+            ]
 
         report("predictions")
         report("url_batches", landed_file=file.fingerprint)
@@ -174,15 +171,14 @@ def test_what_was_scored_by_hand_is_not_scored_again_unless_it_changed(settings,
 
 
 def test_a_file_that_was_written_again_is_scored_again(settings, folder):
-    sensor = sensors.landing_sensor(settings)
     land(folder, "a.csv")
     with dg.DagsterInstance.ephemeral() as instance:
-        _, cursor = tick(sensor, instance)
-        result, cursor = tick(sensor, instance, cursor)
+        _, cursor = tick(settings, instance)
+        result, cursor = tick(settings, instance, cursor)
         _a_run(instance, result.run_requests[0], dg.DagsterRunStatus.SUCCESS)
         land(folder, "a.csv", b"url\na.com\nb.com\n", age_s=30)
-        _, cursor = tick(sensor, instance, cursor)
-        assert len(tick(sensor, instance, cursor)[0].run_requests) == 1
+        _, cursor = tick(settings, instance, cursor)
+        assert len(tick(settings, instance, cursor)[0].run_requests) == 1
 
 
 def test_the_schedule_takes_what_has_no_predictions(settings, folder):
@@ -193,8 +189,9 @@ def test_the_schedule_takes_what_has_no_predictions(settings, folder):
         instance.report_runless_asset_event(
             dg.AssetMaterialization(["malicious_urls", "predictions"], partition="a.csv")
         )
-        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=_night())
-        requests = list(sensors.nightly_schedule(settings)(context))
+        resources = {"settings": settings}
+        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=_night(), resources=resources)
+        requests = list(sensors.score_what_is_left(context))
         assert [request.partition_key for request in requests] == ["b.csv"]
         assert instance.get_dynamic_partitions(LANDED_FILES.name) == ["b.csv"]
 

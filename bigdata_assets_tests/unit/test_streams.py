@@ -10,15 +10,21 @@ from dagster._core.test_utils import create_run_for_test
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigdata_assets import interruptions, kafka_batches
-from bigdata_assets.kafka_batches import Batch, BatchError, Stream, next_offsets, parse, plan, topic_of
+from bigdata_assets import interruptions
 from bigdata_assets.partition_ranges import RANGE_END, RANGE_START, covered, tags_for
 from bigdata_assets.resources.kafka import KafkaResource, Offsets
 from bigdata_assets.settings import Settings
+from bigdata_assets.streams import planner
+from bigdata_assets.streams import stream as stream_module
+from bigdata_assets.streams.batches import Batch, BatchError, next_offsets, parse, plan, topic_of
+from bigdata_assets.streams.planner import Planner
+from bigdata_assets.streams.stream import Stream
+from bigdata_assets.streams.tables import messages_table
 from bigdata_assets_tests.runs import ERROR, fail
 
 PARTITIONS = dg.DynamicPartitionsDefinition(name="some_batches")
 READ, LAST = dg.AssetKey(["toy", "read"]), dg.AssetKey(["toy", "last"])
+STREAM = Stream("t", PARTITIONS, messages_table("toy", "messages"), READ, LAST, "job", "sensor")
 
 
 @given(
@@ -97,11 +103,9 @@ def test_what_expired_before_it_was_read_is_a_batch_of_its_own():
     assert found == [Batch("t", 0, 7, 20), Batch("t", 0, 20, 30)]
 
 
-def test_a_topic_made_anew_and_overlapping_batches_are_told():
+def test_a_topic_made_anew_is_told():
     with pytest.raises(BatchError, match="partition 0 ends at 5, batches up to 7 were planned"):
         plan("t", {0: 7}, {0: Offsets(0, 5)}, 10, (), 10)
-    with pytest.raises(BatchError, match="shares messages"):
-        next_offsets([Batch("t", 0, 0, 10), Batch("t", 0, 9, 12)])
 
 
 def test_what_a_run_is_for():
@@ -137,7 +141,7 @@ def stream(tmp_path):
     HELD.clear()
     ID[:] = ["a"]
     settings = Settings(DAGSTER_HOME=tmp_path, BATCH_ROWS=10, BATCH_SECONDS=0, BATCHES_PER_RUN=3)
-    return Stream("t", PARTITIONS, "job", READ, LAST, settings, Broker(servers="localhost:1"))
+    return Planner(STREAM, settings, Broker(servers="localhost:1"))
 
 
 def start(instance, request, status=dg.DagsterRunStatus.STARTED):
@@ -164,7 +168,7 @@ INTERRUPTIONS = [
 @pytest.mark.parametrize("errors", INTERRUPTIONS)
 def test_a_run_that_was_interrupted_is_asked_for_again_at_once_and_as_it_was(stream, instance, clock, errors):
     HELD[0], used = Offsets(0, 30), set()
-    for _ in range(kafka_batches.ALONE_AFTER):
+    for _ in range(planner.ALONE_AFTER):
         (request,), _, _ = stream.tick(instance, None)
         assert covered(request.tags, stream.keys(instance)) == stream.keys(instance), "all three in one run"
         assert request.run_key not in used
@@ -208,10 +212,10 @@ def test_a_batch_that_ends_its_process_each_time_is_run_alone_is_never_given_up_
         (request,), _, _ = stream.tick(instance, None)
         return request
 
-    for _ in range(kafka_batches.ALONE_AFTER):
+    for _ in range(planner.ALONE_AFTER):
         fail(instance, start(instance, asked_for_after(61)))
     first, second, third = stream.keys(instance)
-    for _ in range(kafka_batches.MAX_ATTEMPTS):
+    for _ in range(planner.MAX_ATTEMPTS):
         request = asked_for_after(61)
         assert request.partition_key == first
         fail(instance, start(instance, request))
@@ -260,7 +264,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(kafka_batches, "time", clock)
+    monkeypatch.setattr(planner, "time", clock)
     monkeypatch.setattr(interruptions, "time", clock)
     return clock
 
@@ -282,10 +286,14 @@ def test_messages_ripen_by_the_cursor_and_wait_once_more_when_it_is_lost(patient
     clock.now += 1
     (request,), cursor, _ = patient.tick(instance, cursor)
     assert parse(request.partition_key) == Batch("t", 0, 0, 9)
-    assert json.loads(cursor) == {"0": [0, clock.now - 100]}
+    assert json.loads(cursor)["since"] == {"0": [0, clock.now - 100]}
 
 
-def test_a_lost_cursor_and_a_daemon_killed_between_two_steps_make_no_batch_twice(patient, instance, clock):
+@pytest.mark.parametrize("page", [1, 2, 500])
+def test_a_lost_cursor_and_a_daemon_killed_between_two_steps_make_no_batch_twice(
+    patient, instance, clock, monkeypatch, page
+):
+    monkeypatch.setattr(stream_module, "PAGE", page)
     generator, cursor = random.Random(1), None
 
     def tick():
@@ -317,7 +325,7 @@ def test_a_failed_batch_is_run_again_by_itself_and_never_under_a_used_key(stream
     assert set(stream.states(instance).values()) == {"failed 1 times"}
     used = {request.run_key}
     assert stream.tick(instance, None)[0] == []  # not at once: what broke it may still be broken
-    for attempt in range(1, kafka_batches.MAX_ATTEMPTS):
+    for attempt in range(1, planner.MAX_ATTEMPTS):
         later = time.time() + interruptions.RETRY_AFTER_S * 4**attempt
         monkeypatch.setattr(interruptions.time, "time", lambda later=later: later)
         (request,), _, _ = stream.tick(instance, None)
@@ -335,7 +343,7 @@ def test_a_batch_that_failed_long_ago_is_still_known_to_have_failed(stream, inst
     HELD[0] = Offsets(0, 20)
     stream.add_all(instance)
     first, second = stream.keys(instance)
-    for _ in range(kafka_batches.MAX_ATTEMPTS):
+    for _ in range(planner.MAX_ATTEMPTS):
         run = create_run_for_test(
             instance, job_name="job", status=dg.DagsterRunStatus.STARTED, tags=tags_for(first, first)
         )
@@ -370,11 +378,69 @@ def test_a_key_that_somebody_has_added_and_names_no_batch_stops_nothing(stream, 
     assert covered(request.tags, stream.keys(instance)) == stream.keys(instance)
 
 
+def test_a_batch_whose_partition_was_deleted_is_added_again_and_keeps_its_place(stream, instance):
+    HELD[0] = Offsets(0, 30)
+    stream.add_all(instance)
+    keys = stream.keys(instance)
+    for deleted in (keys[0], keys[-1]):
+        instance.delete_dynamic_partition(str(PARTITIONS.name), deleted)
+        assert stream.keys(instance) == keys, "what comes after it waits for it"
+        HELD[0] = Offsets(0, HELD[0].end + 3)
+        (request,), _, told = stream.tick(instance, None)
+        assert deleted in told
+        assert deleted in instance.get_dynamic_partitions(str(PARTITIONS.name))
+        keys += [key for key in stream.keys(instance) if key not in keys]
+        assert stream.keys(instance) == keys
+        finish(instance, start(instance, request), covered(request.tags, STREAM.present(instance, keys)))
+    batches = [parse(key) for key in keys]
+    assert [offset for batch in batches for offset in range(batch.first, batch.end)] == list(range(36))
+
+
+def test_a_batch_that_somebody_has_added_or_that_was_given_up_has_no_place_in_a_run(stream, instance):
+    HELD[0] = Offsets(0, 30)
+    stream.add_all(instance)
+    keys = stream.keys(instance)
+    stream.give_up(instance, keys[1])
+    by_hand = Batch("t", 0, 5, 15).key
+    instance.add_dynamic_partitions(str(PARTITIONS.name), [by_hand])
+    assert STREAM.order_for(instance, [keys[2]]) == [keys[0], keys[2]]
+    for strange in (keys[1], by_hand):
+        with pytest.raises(BatchError, match="given up, or added by hand"):
+            STREAM.order_for(instance, [keys[0], strange])
+    assert "lag 0 messages" in stream.tick(instance, None)[2]
+
+
 def test_a_run_is_for_one_topic():
     keys = [Batch("t", 0, 0, 10).key, Batch("u", 0, 0, 10).key]
     assert topic_of(keys[:1]) == "t"
     with pytest.raises(BatchError, match=r"\['t', 'u'\]"):
         topic_of(keys)
+
+
+def test_a_tick_looks_at_few_batches_until_its_cursor_is_old(stream, instance, clock, monkeypatch):
+    monkeypatch.setattr(stream_module, "PAGE", 4)
+    clock.now, HELD[0] = time.time(), Offsets(0, 200)
+    stream.add_all(instance)
+    keys = stream.keys(instance)
+    for key in keys[:-1]:
+        instance.report_runless_asset_event(dg.AssetMaterialization(LAST, partition=key))
+    _, cursor, told = stream.tick(instance, None)
+    assert told.endswith("19 done, 1 waiting")
+    looked_at, look = [], Stream._done
+
+    def counted(self, of, keys):
+        looked_at.extend(keys)
+        return look(self, of, keys)
+
+    monkeypatch.setattr(Stream, "_done", counted)
+    HELD[0] = Offsets(0, 210)
+    _, cursor, told = stream.tick(instance, cursor)
+    assert told.endswith("19 done, 2 waiting")
+    assert len(looked_at) <= 12
+    instance.wipe_assets([LAST])
+    assert " done, " in stream.tick(instance, cursor)[2]
+    clock.now += planner.AFRESH_S + 1
+    assert stream.tick(instance, cursor)[2].endswith("new batches; 21 waiting")
 
 
 def test_what_is_given_up_is_not_planned_again(stream, instance):

@@ -1,0 +1,210 @@
+"""What is declared of a topic, and which of its batches there are.
+
+Every batch that was ever planned is recorded in a set of keys of its own, which Dagster keeps beside the partitions: no
+asset has them for its partitions, so that nobody deletes one in the UI. Batches have an order, that of the record.
+"""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from bigdata_assets.streams.batches import Batch, BatchError, made_anew, next_offsets, parse, topic_of
+from bigdata_assets.tables import Table
+
+PAGE = 500
+"""Batches that are looked at together."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A Kafka topic whose batches are the partitions of a branch's assets.
+
+    Attributes:
+        name: what KAFKA_<NAME>_TOPIC and `bigdata-assets batches NAME` call it; the topic's name where none is set.
+        messages: the table of its messages as they were received, a `messages_table`.
+        read: the asset that has a batch's usable messages.
+        last: the asset that a batch is done with.
+        job: name of the job that a batch is run with.
+        sensor: name of the sensor that asks for it.
+        learnt: the asset that takes batches in their order only, where there is one.
+    """
+
+    name: str
+    partitions: dg.DynamicPartitionsDefinition
+    messages: Table
+    read: dg.AssetKey
+    last: dg.AssetKey
+    job: str
+    sensor: str
+    learnt: dg.AssetKey | None = None
+
+    @property
+    def _planned(self) -> str:
+        return f"{self.partitions.name}_planned"
+
+    @property
+    def _given_up(self) -> str:
+        return f"{self.partitions.name}_given_up"
+
+    @property
+    def _topics(self) -> str:
+        """Set of `topic:id`, of the topics that batches were planned of."""
+        return f"{self.partitions.name}_topics"
+
+    def order(self, instance: dg.DagsterInstance, topic: str | None = None) -> list[str]:
+        """Keys of a topic's batches, or of all topics', as they were planned, without those that were given up."""
+        given_up = set(instance.get_dynamic_partitions(self._given_up))
+        return [key for key, _ in named(self._record(instance), topic) if key not in given_up]
+
+    def order_for(self, instance: dg.DagsterInstance, keys: Iterable[str]) -> list[str]:
+        """The same of the topic that a run's batches are of.
+
+        Raises:
+            BatchError: they are of several topics, or one was given up or never planned.
+        """
+        order = self.order(instance, topic_of(keys))
+        if strange := sorted(set(keys) - set(order)):
+            raise BatchError(f"{strange[0]} was given up, or added by hand: `bigdata-assets batches` lists all.")
+        return order
+
+    def tail(self, instance: dg.DagsterInstance, topic: str, settled: "Settled | None" = None) -> "Tail":
+        """The batches from some before the first one on that is not done; `settled`: those before, of an earlier look.
+
+        What a tick costs does not grow with the batches behind it: it looks at these.
+        """
+        given_up = set(instance.get_dynamic_partitions(self._given_up))
+        self._ensure_record(instance)
+        tail = Tail(settled or Settled(), {}, set(), [batch for _, batch in named(given_up, topic)])
+        place, before = tail.settled.place, None
+        every = None if settled else instance.get_materialized_partitions(self.last)
+        while True:
+            page = instance.get_paginated_dynamic_partitions(self._planned, PAGE, ascending=True, cursor=place)
+            batches = {key: batch for key, batch in named(page.results, topic) if key not in given_up}
+            done = set(batches) & (self._done(instance, batches) if every is None else every)
+            tail.batches.update(batches)
+            tail.done.update(done)
+            # Two pages in a row: the batches of a run that is looked for are in two at most.
+            if before and page.has_more and done == set(batches):
+                tail.settle(*before)
+            before = (batches, page.cursor) if done == set(batches) else None
+            place = page.cursor
+            if not page.has_more:
+                return tail
+
+    def _done(self, instance: dg.DagsterInstance, keys: Iterable[str]) -> set[str]:
+        """Asked for by key: all that were ever made would take longer with each batch."""
+        made = dg.DagsterEventType.ASSET_MATERIALIZATION
+        return set(instance.event_log_storage.get_latest_storage_id_by_partition(self.last, made, set(keys)))
+
+    def present(self, instance: dg.DagsterInstance, wanted: Iterable[str]) -> list[str]:
+        """Partitions' keys in Dagster's order, which ranges of them go by: the last ones, those `wanted` among them."""
+        found: list[str] = []
+        missing, place = set(wanted), None
+        while missing:
+            page = instance.get_paginated_dynamic_partitions(
+                str(self.partitions.name), PAGE, ascending=False, cursor=place
+            )
+            found += page.results
+            missing -= set(page.results)
+            place = page.cursor
+            if not page.has_more:
+                break
+        return found[::-1]
+
+    def add(self, instance: dg.DagsterInstance, batches: Iterable[Batch]) -> None:
+        """Record new batches and add their partitions."""
+        keys = [batch.key for batch in batches]
+        self._record(instance)
+        instance.add_dynamic_partitions(self._planned, keys)
+        instance.add_dynamic_partitions(str(self.partitions.name), keys)
+
+    def give_up(self, instance: dg.DagsterInstance, key: str) -> None:
+        """Take out a batch. Its range stays known, or it would be planned again."""
+        instance.add_dynamic_partitions(self._given_up, [key])
+        instance.delete_dynamic_partition(str(self.partitions.name), key)
+
+    def is_made_anew(self, instance: dg.DagsterInstance, topic: str, id_: str) -> bool:
+        """Whether batches were planned of another topic of this name."""
+        known = [name for name in instance.get_dynamic_partitions(self._topics) if name.startswith(f"{topic}:")]
+        return bool(id_ and known and f"{topic}:{id_}" not in known)
+
+    def recognise(self, instance: dg.DagsterInstance, topic: str, id_: str) -> None:
+        """Keep the id of a topic with its batches; those of another one of its name are forgotten once all are deleted.
+
+        Raises:
+            BatchError: it is another one, and batches of the old one are there.
+        """
+        another = self.is_made_anew(instance, topic, id_)
+        if another or not id_:
+            if left := list(named(instance.get_dynamic_partitions(str(self.partitions.name)), topic)):
+                if another:
+                    raise made_anew(topic, f"its id is {id_} now, and {len(left)} batches are of the old one")
+            else:
+                for name in (self._planned, self._given_up):
+                    for key, _ in list(named(instance.get_dynamic_partitions(name), topic)):
+                        instance.delete_dynamic_partition(name, key)
+                for known in instance.get_dynamic_partitions(self._topics):
+                    if known.startswith(f"{topic}:"):
+                        instance.delete_dynamic_partition(self._topics, known)
+        if id_:
+            instance.add_dynamic_partitions(self._topics, [f"{topic}:{id_}"])
+
+    def _record(self, instance: dg.DagsterInstance) -> Sequence[str]:
+        self._ensure_record(instance)
+        return instance.get_dynamic_partitions(self._planned)
+
+    def _ensure_record(self, instance: dg.DagsterInstance) -> None:
+        """One of a version that had the partitions alone is made of these."""
+        if not instance.get_paginated_dynamic_partitions(self._planned, 1, ascending=True).results:
+            keys = [key for key, _ in named(instance.get_dynamic_partitions(str(self.partitions.name)), None)]
+            instance.add_dynamic_partitions(self._planned, keys)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Batches of a topic, from the first one on, all of which are done.
+
+    Attributes:
+        place: where the record goes on behind them, as Dagster's storage says it.
+        count: how many they are.
+        ends: the first offset behind them, by partition.
+    """
+
+    place: str | None = None
+    count: int = 0
+    ends: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass
+class Tail:
+    """The batches of a topic behind those that are settled, in their order."""
+
+    settled: Settled
+    batches: dict[str, Batch]
+    done: set[str]
+    given_up: list[Batch]
+
+    def settle(self, batches: Mapping[str, Batch], place: str) -> None:
+        """Leave out the first ones, behind which the record goes on at `place`."""
+        self.settled = Settled(
+            place, self.settled.count + len(batches), next_offsets(batches.values(), self.settled.ends)
+        )
+        self.done -= set(batches)
+        for key in batches:
+            del self.batches[key]
+
+    @property
+    def following(self) -> dict[int, int]:
+        """Where each partition's next batch begins."""
+        return next_offsets([*self.batches.values(), *self.given_up], self.settled.ends)
+
+
+def named(keys: Iterable[str], topic: str | None) -> Iterator[tuple[str, Batch]]:
+    """Keys that name batches, of a topic or of any, and those: somebody may have added any key in the UI."""
+    for key in keys:
+        with contextlib.suppress(BatchError):
+            batch = parse(key)
+            if topic in (None, batch.topic):
+                yield key, batch
