@@ -5,6 +5,7 @@ for again soon, and does not count.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,8 @@ INTERRUPTED_S = 15
 MANY, SELDOM_S = 20, 3_600
 """After so many interruptions in a row it may be that what is run ends its process: then only so often."""
 KEPT_RUNS = 10_000
+ASKED_FOR = 500
+"""Values of a tag in one query of Dagster's storage."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,18 @@ def is_to_be_tried(instance: dg.DagsterInstance, runs: Sequence[dg.RunRecord], m
         return False
     found = attempts(instance, runs)
     return found is None or (found.due and not found.are_over(most))
+
+
+def runs_by_tag(
+    instance: dg.DagsterInstance, tag: str, values: Sequence[str], job: str | None = None
+) -> dict[str, list[dg.RunRecord]]:
+    """Runs by the value of a tag that they have, those of all values asked for in few queries."""
+    found: dict[str, list[dg.RunRecord]] = defaultdict(list)
+    for first in range(0, len(values), ASKED_FOR):
+        asked = dg.RunsFilter(job_name=job, tags={tag: list(values[first : first + ASKED_FOR])})
+        for record in instance.get_run_records(asked):
+            found[record.dagster_run.tags[tag]].append(record)
+    return found
 
 
 def ended_at(record: dg.RunRecord) -> float:

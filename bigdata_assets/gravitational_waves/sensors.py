@@ -1,11 +1,12 @@
 """Events whose strain has come become partitions and runs."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import dagster as dg
 
+from bigdata_assets.file_runs import file_requests
 from bigdata_assets.gravitational_waves.partitions import SKY_EVENTS, events_folder
 from bigdata_assets.gravitational_waves.tables import (
     BRANCH,
@@ -15,12 +16,8 @@ from bigdata_assets.gravitational_waves.tables import (
     QUARANTINED_STRAIN,
     STRAIN,
 )
-from bigdata_assets.interruptions import NO_OTHER_RETRY, is_to_be_tried
-from bigdata_assets.partition_ranges import in_work, is_made_of
 from bigdata_assets.sources import Sources
 
-MAX_ATTEMPTS = 3
-"""An event whose runs keep failing is left to the reader of the run's log; it can still be run by hand."""
 SETTLE_S = 60
 """A file that was written to so lately may not be whole yet."""
 FILE_TAG = "bigdata_assets/strain_file"
@@ -52,7 +49,8 @@ def new_strain_files(context: dg.SensorEvaluationContext, sources: Sources) -> d
     if lacking := [key.path[-1] for key in MODELS if not context.instance.get_latest_materialization_event(key)]:
         return dg.SkipReason(f"nothing to look with yet: materialise {', '.join(lacking)}")
     keys = events.keys(folder)
-    requests = list(_requests(context.instance, folder, keys))
+    versions = dict(_settled_versions(folder, keys))
+    requests = file_requests(context.instance, FILE_TAG, versions, STRAIN.key, EVENT_PREDICTIONS.key)
     if not requests:
         waiting = events.without_files(folder)
         return dg.SkipReason(f"{len(keys)} keys, none new; no strain yet of {', '.join(waiting) or 'no event'}")
@@ -63,26 +61,14 @@ def new_strain_files(context: dg.SensorEvaluationContext, sources: Sources) -> d
     )
 
 
-def _requests(instance: dg.DagsterInstance, folder: Path, keys: list[str]) -> Iterator[dg.RunRequest]:
-    """A run for each file that was not looked at since it came, and has no run or only failed ones.
-
-    A run key that was used is never launched again, even if that run failed: the attempt's number is part of it.
-    """
+def _settled_versions(folder: Path, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Keys and the versions of their files, but for those that may still be written to."""
     from bigdata_assets.gravitational_waves.logic import events
 
-    busy = in_work(instance, keys)
     for key in keys:
         path = events.file_of(folder, key)
-        version = events.version(path)
-        if time.time() - path.stat().st_mtime < SETTLE_S:
-            continue
-        if is_made_of(instance, STRAIN.key, EVENT_PREDICTIONS.key, key, version):
-            continue
-        identity = f"{key}:{version}"
-        runs = instance.get_run_records(dg.RunsFilter(tags={FILE_TAG: identity}))
-        if key not in busy and is_to_be_tried(instance, runs, MAX_ATTEMPTS):
-            tags = {FILE_TAG: identity} | NO_OTHER_RETRY
-            yield dg.RunRequest(f"{identity}:{len(runs)}", partition_key=key, tags=tags)
+        if time.time() - path.stat().st_mtime >= SETTLE_S:
+            yield key, events.version(path)
 
 
 def _registered(instance: dg.DagsterInstance) -> set[str]:

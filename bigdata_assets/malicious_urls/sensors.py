@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from bigdata_assets.interruptions import NO_OTHER_RETRY, is_to_be_tried
+from bigdata_assets.file_runs import file_requests
 from bigdata_assets.malicious_urls.partitions import (
     LANDED_FILES,
     LandedFile,
@@ -15,14 +15,10 @@ from bigdata_assets.malicious_urls.partitions import (
     landing_folder,
 )
 from bigdata_assets.malicious_urls.tables import PREDICTIONS, QUARANTINED_BATCH_URLS, URL_BATCHES
-from bigdata_assets.partition_ranges import in_work, is_made_of
+from bigdata_assets.partition_ranges import in_work
 from bigdata_assets.settings import Settings
 
 SETTLE_S = 10
-MAX_RUNS_PER_TICK = 10
-MAX_ATTEMPTS = 3
-"""A file whose runs keep failing is left to the reader of the run's log; it can still be run by hand."""
-
 FILE_TAG = "bigdata_assets/url_file"
 
 score_landed_file = dg.define_asset_job(
@@ -45,7 +41,8 @@ def new_url_files(
     # The cursor only remembers the last listing. Losing it delays new files by one tick: which files were asked for
     # already is known from the runs' keys.
     complete = complete_files(files, json.loads(context.cursor or "{}"), time.time(), SETTLE_S)
-    requests = list(_requests(context.instance, complete))
+    versions = {file.name: file.fingerprint for file in complete}
+    requests = file_requests(context.instance, FILE_TAG, versions, URL_BATCHES.key, PREDICTIONS.key)
     new = sorted({str(request.partition_key) for request in requests} - _registered(context.instance))
     context.update_cursor(json.dumps({file.name: file.fingerprint for file in files}))
     if refused:
@@ -84,28 +81,6 @@ def unscored_files(instance: dg.DagsterInstance, settings: Settings) -> list[Lan
     busy = in_work(instance, [file.name for file in files])
     settled = complete_files(files, {file.name: file.fingerprint for file in files}, time.time(), SETTLE_S)
     return [file for file in settled if file.name not in scored and file.name not in busy]
-
-
-def _requests(instance: dg.DagsterInstance, files: list[LandedFile]) -> Iterator[dg.RunRequest]:
-    """A run for each file version that has none, or whose runs have failed, up to MAX_ATTEMPTS; those that other runs
-    have scored or are to score, from the UI or the command line, are left alone.
-
-    A run key that was used is never launched again, even if that run failed: the attempt's number is part of it.
-    """
-    busy = in_work(instance, [file.name for file in files])
-    sent = 0
-    for file in files:
-        if sent == MAX_RUNS_PER_TICK:
-            return
-        identity = f"{file.name}:{file.fingerprint}"
-        runs = instance.get_run_records(dg.RunsFilter(tags={FILE_TAG: identity}))
-        if file.name in busy or not is_to_be_tried(instance, runs, MAX_ATTEMPTS):
-            continue
-        if not runs and is_made_of(instance, URL_BATCHES.key, PREDICTIONS.key, file.name, file.fingerprint):
-            continue
-        sent += 1
-        tags = {FILE_TAG: identity} | NO_OTHER_RETRY
-        yield dg.RunRequest(f"{identity}:{len(runs)}", partition_key=file.name, tags=tags)
 
 
 def _registered(instance: dg.DagsterInstance) -> set[str]:

@@ -10,13 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from filelock import FileLock
 
-from bigdata_assets.interruptions import NO_OTHER_RETRY, Attempts, attempts, ended_at
+from bigdata_assets.interruptions import NO_OTHER_RETRY, Attempts, attempts, ended_at, runs_by_tag
 from bigdata_assets.partition_ranges import ONE_KEY, RANGE_START, contiguous, covered, in_work, tags_for
 from bigdata_assets.resources.kafka import KafkaResource, KafkaUnreachableError, Offsets
 from bigdata_assets.settings import Settings
@@ -28,8 +29,6 @@ ALONE_AFTER = 3
 """Interruptions after which a batch is run alone: it may be what ends the process."""
 AFRESH_S = 600
 """After so long a tick looks at all batches: somebody may have wiped what one had made."""
-KEYS_ASKED_FOR = 500
-"""In one query of Dagster's storage."""
 
 
 @dataclass(frozen=True)
@@ -140,12 +139,10 @@ class Planner:
             for number in range(max(numbers[key] - self.settings.batches_per_run + 1, 0), numbers[key] + 1)
         }
         for tag, values in ((ONE_KEY, list(wanted)), (RANGE_START, [key for key in keys if key in starts])):
-            for first in range(0, len(values), KEYS_ASKED_FOR):
-                asked = dg.RunsFilter(job_name=self.stream.job, tags={tag: values[first : first + KEYS_ASKED_FOR]})
-                for record in instance.get_run_records(asked):
-                    if record.dagster_run.is_finished:
-                        for key in covered(record.dagster_run.tags, keys):
-                            found.setdefault(key, {})[record.dagster_run.run_id] = record
+            for record in chain.from_iterable(runs_by_tag(instance, tag, values, self.stream.job).values()):
+                if record.dagster_run.is_finished:
+                    for key in covered(record.dagster_run.tags, keys):
+                        found.setdefault(key, {})[record.dagster_run.run_id] = record
         return {key: list(runs.values()) for key, runs in found.items()}
 
     def tick(self, instance: dg.DagsterInstance, cursor: str | None) -> tuple[list[dg.RunRequest], str, str]:

@@ -86,8 +86,8 @@ def test_its_messages_become_batches_by_its_sensor_and_the_job_of_its_topic(
     sensor = toy.defs.resolve_sensor_def(STREAM.sensor)
     with toy.instance() as instance:
         for n_batches in (3, 1):  # BATCHES_PER_RUN, and what is left
-            with dg.build_sensor_context(instance=instance, definitions=toy.defs) as context:
-                (request,) = sensor(context).run_requests
+            resources = {name: (toy.defs.resources or {})[name] for name in ("settings", "kafka")}
+            (request,) = sensor(dg.build_sensor_context(instance=instance, resources=resources)).run_requests
             tags = dict(request.tags) | ({"dagster/partition": request.partition_key} if request.partition_key else {})
             job = toy.defs.resolve_job_def(STREAM.job)
             done = job.execute_in_process(instance=instance, tags=tags)
