@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from bigdata_assets.partition_ranges import as_option
 from bigdata_assets.settings import Settings
 
 TIMEOUT_S = 10
@@ -26,7 +27,7 @@ def run_failure_alert(settings: Settings) -> dg.SensorDefinition:
             "run_id": context.dagster_run.run_id,
             "job": context.dagster_run.job_name,
             "assets": sorted(key.to_user_string() for key in context.dagster_run.asset_selection or []),
-            "partition": context.dagster_run.tags.get("dagster/partition", ""),
+            "partition": as_option(context.dagster_run.tags),
             "error": "; ".join(f"{step}: {why}" for step, why in steps.items()) or reason(context.failure_event),
         }
         alert["text"] = (

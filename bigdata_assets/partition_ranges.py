@@ -27,6 +27,12 @@ def tags_for(first: str, last: str) -> dict[str, str]:
     return {ONE_KEY: first} if first == last else {RANGE_START: first, RANGE_END: last}
 
 
+def as_option(tags: Mapping[str, str]) -> str:
+    """What a run with these tags is for, as `materialize --partition` takes it: a key, FIRST..LAST, or empty."""
+    is_range = {RANGE_START, RANGE_END} <= tags.keys()
+    return f"{tags[RANGE_START]}..{tags[RANGE_END]}" if is_range else tags.get(ONE_KEY, "")
+
+
 def covered(tags: Mapping[str, str], keys: Sequence[str]) -> list[str]:
     """Those of `keys`, which are in order, that a run with these tags is for."""
     if tags.get(ONE_KEY) in keys:
