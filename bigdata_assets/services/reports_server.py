@@ -1,16 +1,11 @@
 """Serves BIGDATA_STORAGE/reports over HTTP on loopback, read-only, for the pictures in the Dagster UI."""
 
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
@@ -18,26 +13,11 @@ from bigdata_assets import settings as settings_module
 from bigdata_assets.services.supervisor import Process, port_answers
 from bigdata_assets.settings import Settings
 
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
-
-
-async def _add_headers(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await call_next(request)
-    response.headers.update(HEADERS)
-    return response
-
-
-def application(folder: Path) -> Starlette:
-    """The server: files below `folder`, no listing, no symbolic link out of it, no script on any page."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return Starlette(
-        routes=[Mount("/", StaticFiles(directory=folder))],
-        middleware=[Middleware(BaseHTTPMiddleware, dispatch=_add_headers)],
-    )
+HEADERS = [
+    ("Content-Security-Policy", "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+]
 
 
 def reports_server(settings: Settings) -> Process | None:
@@ -58,9 +38,13 @@ def reports_server(settings: Settings) -> Process | None:
 
 if __name__ == "__main__":
     loaded = settings_module.load()
+    folder = Path(loaded.storage) / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
     uvicorn.run(
-        application(Path(loaded.storage) / "reports"),
+        # Files below the folder: no listing, no symbolic link out of it.
+        Starlette(routes=[Mount("/", StaticFiles(directory=folder))]),
         host="127.0.0.1",
         port=urlsplit(loaded.reports_url).port or 80,
         log_level="warning",
+        headers=HEADERS,
     )
