@@ -6,10 +6,11 @@ import sys
 import time
 
 import click
+import psutil
 
 from bigdata_assets import settings as settings_module
 from bigdata_assets.services.jars import fetch, pinned
-from bigdata_assets.services.supervisor import Supervisor, is_gone, read_state
+from bigdata_assets.services.supervisor import Supervisor, is_alive, read_state
 
 
 @click.group()
@@ -35,7 +36,8 @@ def up(foreground: bool) -> None:
 
         with Supervisor(settings.services_dir, "services") as supervisor:
             for process in stack.engines(settings):
-                supervisor.start(process)
+                supervisor.spawn(process)
+                supervisor.await_ready(process)
                 click.echo(f"{process.name} is ready")
             supervisor.all_started()
             supervisor.watch()
@@ -81,8 +83,9 @@ def down() -> None:
     if not state:
         click.echo("no engines are up")
         return
-    os.kill(state["pid"], 15)
-    while read_state(settings.services_dir, "services") or not is_gone(state["pid"]):
+    supervisor = psutil.Process(state["pid"])
+    supervisor.terminate()
+    while is_alive(supervisor):
         time.sleep(0.1)
     click.echo("stopped")
 

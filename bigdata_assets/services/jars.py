@@ -8,12 +8,13 @@ import subprocess
 import tempfile
 import tomllib
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 from filelock import FileLock
 from tqdm import tqdm
+
+from bigdata_assets.services import template
 
 MINIMUM_JAVA = 17
 
@@ -61,8 +62,8 @@ def require_java() -> None:
 
 def pinned() -> dict[str, list[Jar]]:
     """The archives of each engine."""
-    text = resources.files("bigdata_assets.services").joinpath("templates/jars.toml").read_text()
-    return {engine: [Jar(**entry) for entry in entries["jars"]] for engine, entries in tomllib.loads(text).items()}
+    engines = tomllib.loads(template("jars.toml"))
+    return {engine: [Jar(**entry) for entry in entries["jars"]] for engine, entries in engines.items()}
 
 
 def fetch(engine: str, folder: Path) -> list[Path]:

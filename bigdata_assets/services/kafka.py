@@ -2,9 +2,8 @@
 
 import subprocess
 import uuid
-from importlib import resources
 
-from bigdata_assets.services import jars
+from bigdata_assets.services import jars, template
 from bigdata_assets.services.supervisor import Process, ServiceError, free_port, port_answers
 from bigdata_assets.settings import Settings
 
@@ -17,18 +16,11 @@ def kafka(settings: Settings) -> Process:
     folder = settings.services_dir / "kafka"
     folder.mkdir(parents=True, exist_ok=True)
     class_path = ":".join(str(path) for path in jars.fetch("kafka", settings.jars_dir))
-    templates = resources.files("bigdata_assets.services").joinpath("templates")
     configuration = folder / "server.properties"
-    configuration.write_text(
-        templates.joinpath("server.properties")
-        .read_text()
-        .replace("{port}", str(settings.kafka_port))
-        .replace("{controller_port}", str(free_port()))
-        .replace("{data}", _escaped(str(folder / "data"))),
-        encoding="ascii",
-    )
+    values = {"port": settings.kafka_port, "controller_port": free_port(), "data": _escaped(str(folder / "data"))}
+    configuration.write_text(template("server.properties", **values), encoding="ascii")
     log_config = folder / "log4j2.properties"
-    log_config.write_text(templates.joinpath("log4j2.properties").read_text())
+    log_config.write_text(template("log4j2.properties"))
     logging = (
         f"-Dlog4j2.configurationFile={log_config.as_uri()}",
         f"-Dbigdata.log={settings.services_dir / 'logs' / 'kafka-server.log'}",

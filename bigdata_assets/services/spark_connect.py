@@ -6,10 +6,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import resources
 
 from bigdata_assets import settings as settings_module
-from bigdata_assets.services import jars
+from bigdata_assets.services import jars, template
 from bigdata_assets.services.spark_standalone import EXECUTOR_MEMORY, standalone
 from bigdata_assets.services.supervisor import Process, free_port, port_answers
 from bigdata_assets.settings import Settings
@@ -68,7 +67,7 @@ def spark_connect(settings: Settings) -> Iterator[Process]:
     shutil.rmtree(scratch, ignore_errors=True)  # what a killed server left: shuffle files, artifacts
     scratch.mkdir(parents=True)
     log_config = folder / "log4j2.properties"
-    log_config.write_text(_template("log4j2.properties"))
+    log_config.write_text(template("log4j2.properties"))
     log_file = settings.services_dir / "logs" / "spark-connect-server.log"
     delta = ",".join(str(path) for path in jars.fetch("spark", settings.jars_dir))
     # The second compiler takes two thirds of the server's first minutes, and of a sample there are no more.
@@ -116,10 +115,6 @@ def _answers(settings: Settings, secret: str) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return probe.returncode == 0
-
-
-def _template(name: str) -> str:
-    return resources.files("bigdata_assets.services").joinpath(f"templates/{name}").read_text()
 
 
 if __name__ == "__main__":

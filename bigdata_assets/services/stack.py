@@ -1,32 +1,32 @@
 """All of it on one machine, as `make run` has it: engines, first materialisation, reports, Dagster's UI and daemon."""
 
-import fcntl
 import json
-import shutil
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import click
 import dagster as dg
+import psutil
+from filelock import FileLock
 
 from bigdata_assets.resources.kafka import KafkaResource, KafkaUnreachableError
 from bigdata_assets.run_launcher import PROCESS, process_lives
+from bigdata_assets.services import template
 from bigdata_assets.services.kafka import kafka
 from bigdata_assets.services.reports_server import reports_server
 from bigdata_assets.services.spark_connect import spark_connect
 from bigdata_assets.services.supervisor import (
     Process,
-    ServiceError,
     Supervisor,
     free_port,
+    is_alive,
     port_answers,
-    port_is_free,
     read_state,
+    refuse_busy_port,
 )
 from bigdata_assets.settings import REFRESH_SENSOR, Settings, SettingsError
 
@@ -75,11 +75,12 @@ def run(settings: Settings, *, materialize: bool = True) -> int:
         raise SettingsError(settings.sample_refusal)
     with Supervisor(settings.services_dir, "stack") as supervisor:
         own_engines = [] if read_state(settings.services_dir, "services") else list(engines(settings))
-        reports = reports_server(settings)
-        _refuse_busy_ports([*own_engines, *([reports] if reports else [])], settings)
+        reports = [process for process in [reports_server(settings)] if process]
+        code_server, webserver, daemon = user_interface(settings)
+        for process in [*own_engines, *reports, webserver]:
+            refuse_busy_port(process)
         prepare_dagster_home(settings)
         click.echo(f"starting {', '.join(['the UI', *(process.name for process in own_engines)])} ...")
-        code_server, webserver, daemon = user_interface(settings)
         # What takes longest first: the webserver waits for the code server.
         supervisor.spawn(code_server)
         for process in own_engines:
@@ -87,14 +88,14 @@ def run(settings: Settings, *, materialize: bool = True) -> int:
             if process.awaited:
                 supervisor.await_ready(process)
         supervisor.await_ready(code_server)
-        for process in [webserver, *([reports] if reports else [])]:
+        for process in [webserver, *reports]:
             supervisor.spawn(process)
         supervisor.await_ready(webserver)
         if not supervisor.stopping:
             click.echo(f"\n  Dagster UI: http://127.0.0.1:{settings.ui_port}   (Ctrl-C stops everything)\n")
             _hold_refresh(settings)
         supervisor.spawn(daemon)
-        for process in [*own_engines, daemon, *([reports] if reports else [])]:
+        for process in [*own_engines, daemon, *reports]:
             supervisor.await_ready(process)
         if not supervisor.stopping:
             _materialize_missing(supervisor, settings, wanted=materialize)
@@ -163,11 +164,9 @@ def prepare_dagster_home(settings: Settings, *, end_runs: bool = True) -> None:
     home = settings.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     # One at a time: of two commands that are the first to open an instance, SQLite refuses one its tables.
-    with (home / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(home / ".lock"):
         if not (home / "dagster.yaml").exists():
-            with resources.as_file(resources.files("bigdata_assets.services") / "templates" / "dagster.yaml") as file:
-                shutil.copyfile(file, home / "dagster.yaml")
+            (home / "dagster.yaml").write_text(template("dagster.yaml"))
         with dg.DagsterInstance.from_config(str(home)):
             pass
     if end_runs:
@@ -204,6 +203,14 @@ def user_interface(settings: Settings) -> Iterator[Process]:
     location = {"host": "127.0.0.1", "port": code_port, "location_name": LOCATION}
     workspace.write_text(json.dumps({"load_from": [{"grpc_server": location}]}))  # JSON is YAML
     environment = settings.environment()
+    workers: list[psutil.Process] = []
+
+    def has_worker(pid: int) -> bool:
+        """Whether the code server's own worker lives; the server itself does not restart it."""
+        if not any(map(is_alive, workers)):  # children() reads all of the machine's processes: not five times a second
+            workers[:] = psutil.Process(pid).children()
+        return any(map(is_alive, workers))
+
     dagster, dagster_webserver = [sys.executable, "-m", "dagster"], [sys.executable, "-m", "dagster_webserver"]
     code = ["-m", "bigdata_assets.definitions", "-h", "127.0.0.1", "-p", str(code_port)]
     yield Process(
@@ -211,7 +218,7 @@ def user_interface(settings: Settings) -> Iterator[Process]:
         [*dagster, "code-server", "start", *code, "--location-name", LOCATION],
         environment=environment,
         ready=lambda: _code_server_answers(code_port),
-        alive=_has_child,
+        alive=has_worker,
     )
     yield Process(
         "webserver",
@@ -227,19 +234,6 @@ def user_interface(settings: Settings) -> Iterator[Process]:
         environment=environment,
         ready=lambda: '"healthy": true' in graphql(settings.ui_port, DAEMON_HEALTH),
     )
-
-
-def _refuse_busy_ports(processes: list[Process], settings: Settings) -> None:
-    """Name a busy port before anything is started.
-
-    Raises:
-        ServiceError: a port is taken.
-    """
-    ports = {p.port: (p.name, p.port_setting) for p in processes if p.port}
-    ports[settings.ui_port] = ("webserver", "DAGSTER_WEBSERVER_PORT")
-    for port, (name, setting) in ports.items():
-        if not port_is_free(port):
-            raise ServiceError(f"{name}: port {port} is taken by another program; end that, or set {setting}.")
 
 
 def _code_server_answers(port: int) -> bool:
@@ -262,9 +256,3 @@ def graphql(port: int, query: str, **variables: Any) -> str:
             return json.dumps(json.load(answer))
     except (OSError, ValueError):
         return ""
-
-
-def _has_child(pid: int) -> bool:
-    """Whether the code server's own worker lives; the server itself does not restart it."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    return not children.exists() or bool(children.read_text().strip())

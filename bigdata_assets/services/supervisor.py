@@ -1,4 +1,3 @@
-# ruff: noqa: PLW1509 -- preexec_fn is unsafe beside threads; the supervisor has none.
 """Starts local processes, waits until each is ready, restarts what crashes, and leaves nothing behind.
 
 A process's readiness is a real request, awaited, never a pause. Processes run in groups of their own, are killed by the
@@ -9,6 +8,7 @@ was killed are found and ended by the next one.
 import contextlib
 import ctypes
 import fcntl
+import functools
 import json
 import os
 import signal
@@ -16,25 +16,30 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import IO, Any
+from typing import Any
+
+import psutil
 
 MARK = "BIGDATA_SUPERVISED_BY"
 POLL_S = 0.2
 STOP_GRACE_S = 10
 MAX_RESTARTS = 5
 RESTART_WINDOW_S = 300
-_PR_SET_PDEATHSIG = 1
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PR_SET_PDEATHSIG = 1
+_die_with_parent = (
+    functools.partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signal.SIGKILL) if sys.platform == "linux" else None
+)
 
 
 class ServiceError(RuntimeError):
     """A process could not be started or kept up; the message says which, why, and what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Process:
     """A process to keep up.
 
@@ -44,6 +49,7 @@ class Process:
         alive: whether it is as it should be while it runs, beyond its process being there.
         port: checked to be free before the start; the message of a busy one names `port_setting`.
         awaited: whether what is started after it needs it.
+        child, state, crashes: its supervisor's; crashes are those of the last RESTART_WINDOW_S.
     """
 
     name: str
@@ -55,6 +61,9 @@ class Process:
     ready_within_s: float = 120
     awaited: bool = False
     alive: Callable[[int], bool] = lambda _pid: True
+    child: "subprocess.Popen[bytes]" = field(init=False)
+    state: str = field(default="starting", init=False)
+    crashes: list[float] = field(default_factory=list, init=False)
 
 
 class Supervisor:
@@ -67,42 +76,49 @@ class Supervisor:
             ServiceError: another supervisor of this name is at work there.
         """
         self.folder = folder
-        self.name = name
         self.stopping = False
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "logs").mkdir(exist_ok=True)
-        self._lock = _locked(folder / f"{name}.lock")
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        self._locks = contextlib.ExitStack()
+        self.take(name)
         self._mark = f"{folder}:{name}"
         end_marked(self._mark)
-        self._processes: dict[str, Process] = {}
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._restarts: dict[str, list[float]] = {}
-        self._states: dict[str, str] = {}
+        self._state_path = folder / f"{name}.json"
+        self._processes: list[Process] = []
         self._all_started = False
 
     def __enter__(self) -> "Supervisor":
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in SIGNALS:
             # Set even where it was inherited as ignored, as a shell's background job inherits SIGINT.
             signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_error: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not cut the stopping short
-        for name in reversed(list(self._running)):
-            _end_group(self._running.pop(name))
+        for process in reversed(self._processes):
+            _end_group(process.child)
         end_marked(self._mark)
         self._state_path.unlink(missing_ok=True)
-        self._lock.close()
+        self._locks.close()
 
-    def start(self, process: Process) -> None:
-        """Start a process and wait until it is ready.
+    def _on_signal(self, *_: object) -> None:
+        self.stopping = True
+
+    def take(self, name: str) -> None:
+        """Keep a name until the end: no other supervisor has it meanwhile.
 
         Raises:
-            ServiceError: its port is taken, it exits, or it is not ready in time.
+            ServiceError: another one has it.
         """
-        self.spawn(process)
-        self.await_ready(process)
+        path = self.folder / f"{name}.lock"
+        lock = self._locks.enter_context(path.open("a"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServiceError(f"already up: process {holder(self.folder, name)} holds {path}.") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
 
     def spawn(self, process: Process) -> None:
         """Start a process, without waiting for it.
@@ -110,13 +126,10 @@ class Supervisor:
         Raises:
             ServiceError: its port is taken.
         """
-        if process.port and not port_is_free(process.port):
-            raise ServiceError(
-                f"{process.name}: port {process.port} is taken by another program; end that, or set "
-                f"{process.port_setting} to a free one."
-            )
-        self._processes[process.name] = process
-        self._spawn(process)
+        refuse_busy_port(process)
+        self._start(process)
+        self._processes.append(process)
+        self._write_state()
 
     def all_started(self) -> None:
         """Say in the state file that no further process will be started."""
@@ -125,51 +138,23 @@ class Supervisor:
 
     def run(self, command: list[str], environment: Mapping[str, str | None]) -> int:
         """Run a command to its end, in the foreground, ended with everything else on a signal; its exit code."""
-        child = subprocess.Popen(
-            command, env=self._environment(environment), preexec_fn=_in_own_group, stdin=subprocess.DEVNULL
-        )
-        while child.poll() is None and not self.stopping:
-            time.sleep(POLL_S)
-            self._revive()
+        child = self._popen(command, environment)
+        self.watch(lambda: child.poll() is not None)
         if child.poll() is None:
             _end_group(child)
         return child.returncode
 
-    def watch(self) -> None:
+    def watch(self, is_over: Callable[[], bool] = lambda: False) -> None:
         """Keep the processes up until a signal asks to stop.
 
         Raises:
             ServiceError: one of them keeps crashing.
         """
-        while not self.stopping:
+        while not self.stopping and not is_over():
             time.sleep(POLL_S)
-            self._revive()
-
-    def log_path(self, name: str) -> Path:
-        return self.folder / "logs" / f"{name}.log"
-
-    @property
-    def _state_path(self) -> Path:
-        return self.folder / f"{self.name}.json"
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self.stopping = True
-
-    def _environment(self, extra: Mapping[str, str | None]) -> dict[str, str]:
-        merged = {**os.environ, **extra, MARK: self._mark}
-        return {name: value for name, value in merged.items() if value is not None}
-
-    def _spawn(self, process: Process) -> None:
-        with self.log_path(process.name).open("ab") as log:
-            self._running[process.name] = subprocess.Popen(
-                process.command,
-                env=self._environment(process.environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                preexec_fn=_in_own_group,
-            )
-        self._set_state(process.name, "starting")
+            for process in self._processes:
+                if process.child.poll() is not None or not process.alive(process.child.pid):
+                    self._restart(process)
 
     def await_ready(self, process: Process) -> None:
         """Wait until a process that was started is ready, or a signal asks to stop.
@@ -178,161 +163,141 @@ class Supervisor:
             ServiceError: it exits, or it is not ready in time.
         """
         deadline = time.monotonic() + process.ready_within_s
-        child = self._running[process.name]
+        log = self._log(process)
         while not process.ready():
             if self.stopping:
                 return
-            if child.poll() is not None:
+            if process.child.poll() is not None:
                 raise ServiceError(
-                    f"{process.name} ended with code {child.returncode} before it was ready; its log "
-                    f"{self.log_path(process.name)} ends with: {_last_lines(self.log_path(process.name))}"
+                    f"{process.name} ended with code {process.child.returncode} before it was ready; its log "
+                    f"{log} ends with: {' | '.join(log.read_text(errors='replace').splitlines()[-5:])}"
                 )
             if time.monotonic() > deadline:
-                raise ServiceError(
-                    f"{process.name} was not ready within {process.ready_within_s:.0f} s; "
-                    f"see {self.log_path(process.name)}."
-                )
+                raise ServiceError(f"{process.name} was not ready within {process.ready_within_s:.0f} s; see {log}.")
             time.sleep(POLL_S)
-        self._set_state(process.name, "ready")
-
-    def _revive(self) -> None:
-        for name, process in self._processes.items():
-            child = self._running[name]
-            if child.poll() is None and process.alive(child.pid):
-                continue
-            if self.stopping:
-                return
-            now = time.monotonic()
-            recent = [at for at in self._restarts.get(name, []) if now - at < RESTART_WINDOW_S]
-            if len(recent) >= MAX_RESTARTS:
-                raise ServiceError(
-                    f"{name} crashed {MAX_RESTARTS} times in {RESTART_WINDOW_S} s; see {self.log_path(name)}."
-                )
-            if recent and now - recent[-1] < 2 ** len(recent):
-                continue  # backing off: 2 s after the second crash in a row, then 4, 8, 16
-            self._restarts[name] = [*recent, now]
-            _end_group(child)
-            self._spawn(process)
-            with contextlib.suppress(ServiceError):  # it is tried again until it has crashed too often
-                self.await_ready(process)
-
-    def _set_state(self, name: str, state: str) -> None:
-        self._states[name] = state
+        process.state = "ready"
         self._write_state()
+
+    def _log(self, process: Process) -> Path:
+        return self.folder / "logs" / f"{process.name}.log"
+
+    def _start(self, process: Process) -> None:
+        with self._log(process).open("ab") as log:
+            process.child = self._popen(process.command, process.environment, stdout=log, stderr=subprocess.STDOUT)
+        process.state = "starting"
+
+    def _popen(
+        self, command: list[str], environment: Mapping[str, str | None], **output: Any
+    ) -> "subprocess.Popen[bytes]":
+        merged = {**os.environ, **environment, MARK: self._mark}
+        return subprocess.Popen(
+            command,
+            env={name: value for name, value in merged.items() if value is not None},
+            stdin=subprocess.DEVNULL,
+            process_group=0,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 -- unsafe beside threads; the supervisor has none
+            **output,
+        )
+
+    def _restart(self, process: Process) -> None:
+        if self.stopping:
+            return
+        now = time.monotonic()
+        process.crashes = crashes = [at for at in process.crashes if now - at < RESTART_WINDOW_S]
+        if len(crashes) >= MAX_RESTARTS:
+            raise ServiceError(
+                f"{process.name} crashed {MAX_RESTARTS} times in {RESTART_WINDOW_S} s; see {self._log(process)}."
+            )
+        if crashes and now - crashes[-1] < 2 ** len(crashes):
+            return  # backing off: 2 s after the second crash in a row, then 4, 8, 16
+        crashes.append(now)
+        _end_group(process.child)
+        self._start(process)
+        self._write_state()
+        with contextlib.suppress(ServiceError):  # it is tried again until it has crashed too often
+            self.await_ready(process)
 
     def _write_state(self) -> None:
         processes = {
-            name: {
-                "state": state,
-                "pid": self._running[name].pid,
-                "port": self._processes[name].port,
-                "log": str(self.log_path(name)),
-            }
-            for name, state in self._states.items()
+            p.name: {"state": p.state, "pid": p.child.pid, "port": p.port, "log": str(self._log(p))}
+            for p in self._processes
         }
         aside = self._state_path.with_suffix(".tmp")
         aside.write_text(json.dumps({"pid": os.getpid(), "all_started": self._all_started, "processes": processes}))
         aside.replace(self._state_path)
 
 
+def holder(folder: Path, name: str) -> int:
+    """The process whose supervisor has a name; 0 where none has."""
+    with contextlib.suppress(FileNotFoundError), (folder / f"{name}.lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(lock.read() or -1)
+    return 0
+
+
 def read_state(folder: Path, name: str) -> dict[str, Any]:
     """What a living supervisor says of its processes; empty where none is at work."""
-    path = folder / f"{name}.json"
     try:
-        state = json.loads(path.read_text())
-        os.kill(state["pid"], 0)
+        state = json.loads((folder / f"{name}.json").read_text())
     except (OSError, ValueError):
         return {}
-    with contextlib.suppress(OSError), (folder / f"{name}.lock").open("a") as lock:
-        # A lock that can be had means that the process with this pid is not the supervisor any more.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return {}
-    return state
+    return state if state["pid"] == holder(folder, name) else {}
 
 
-def port_is_free(port: int) -> bool:
-    """Whether a server could listen on a loopback port now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+def refuse_busy_port(process: Process) -> None:
+    """Check that a server could listen on the process's loopback port now.
+
+    Raises:
+        ServiceError: the port is taken.
+    """
+    try:
+        socket.create_server(("127.0.0.1", process.port)).close()  # 0, no port: any that is free
+    except OSError:
+        raise ServiceError(
+            f"{process.name}: port {process.port} is taken by another program; end that, or set "
+            f"{process.port_setting} to a free one."
+        ) from None
 
 
 def port_answers(port: int) -> bool:
     """Whether something listens on a loopback port."""
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 def free_port() -> int:
     """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
 
-def marked(mark: str) -> Iterator[int]:
-    """Processes that carry a mark in their environment (Linux; elsewhere none is found)."""
-    wanted = f"{MARK}={mark}".encode()
-    for entry in Path("/proc").glob("[0-9]*") if sys.platform == "linux" else []:
-        with contextlib.suppress(OSError):
-            if int(entry.name) != os.getpid() and wanted in (entry / "environ").read_bytes().split(b"\0"):
-                yield int(entry.name)
-
-
 def end_marked(mark: str) -> None:
-    """Kill every process that carries a mark, and wait until none is left."""
+    """Kill every process that carries a mark, and wait until none is left; a zombie has no environment any more."""
     deadline = time.monotonic() + STOP_GRACE_S
-    while (left := [pid for pid in marked(mark) if not is_gone(pid)]) and time.monotonic() < deadline:
-        for pid in left:
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+    while time.monotonic() < deadline:
+        environments = {p: p.info["environ"] or {} for p in psutil.process_iter(["environ"]) if p.pid != os.getpid()}
+        if not (left := [process for process, has in environments.items() if has.get(MARK) == mark]):
+            return
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         time.sleep(POLL_S / 4)
 
 
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended and only waits for its parent to notice; true also where there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
-def _locked(path: Path) -> IO[str]:
-    lock = path.open("a")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise ServiceError(f"already up: another process holds {path}.") from None
-    return lock
-
-
-def _in_own_group() -> None:
-    """In the child, before exec: own process group, default signals, death with the supervisor."""
-    os.setpgid(0, 0)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process runs: one that has ended and waits for its parent to notice does not."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _end_group(child: "subprocess.Popen[bytes]") -> None:
     """SIGTERM to a process and its group, SIGKILL to what is left of them after a grace."""
-    with contextlib.suppress(OSError):
-        os.killpg(child.pid, signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(STOP_GRACE_S)
-    with contextlib.suppress(OSError):
-        os.killpg(child.pid, signal.SIGKILL)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            os.killpg(child.pid, number)
+            child.wait(STOP_GRACE_S)
     child.wait()
-
-
-def _last_lines(path: Path, count: int = 5) -> str:
-    return " | ".join(path.read_text(errors="replace").splitlines()[-count:])
