@@ -10,7 +10,7 @@ import psutil
 
 from bigdata_assets import settings as settings_module
 from bigdata_assets.services.jars import fetch, pinned
-from bigdata_assets.services.supervisor import Supervisor, is_alive, read_state
+from bigdata_assets.services.supervisor import Supervisor, holder, is_alive, read_state
 
 
 @click.group()
@@ -29,8 +29,8 @@ def up(foreground: bool) -> None:
             f"{settings.kafka_servers}, which are not on this machine"
         )
         return
-    if running := read_state(settings.services_dir, "services"):
-        raise click.ClickException(f"the engines are up already, kept by process {running['pid']}")
+    if running := holder(settings.services_dir, "services"):
+        raise click.ClickException(f"the engines are up already, kept by process {running}")
     if foreground:
         from bigdata_assets.services import stack
 

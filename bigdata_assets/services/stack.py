@@ -23,9 +23,9 @@ from bigdata_assets.services.supervisor import (
     Process,
     Supervisor,
     free_port,
+    holder,
     is_alive,
     port_answers,
-    read_state,
     refuse_busy_port,
 )
 from bigdata_assets.settings import REFRESH_SENSOR, Settings, SettingsError
@@ -74,7 +74,10 @@ def run(settings: Settings, *, materialize: bool = True) -> int:
     if settings.sample_refusal:
         raise SettingsError(settings.sample_refusal)
     with Supervisor(settings.services_dir, "stack") as supervisor:
-        own_engines = [] if read_state(settings.services_dir, "services") else list(engines(settings))
+        own_engines: list[Process] = []
+        if not holder(settings.services_dir, "services"):
+            supervisor.take("services")  # before an engine's files are touched: `services up` beside us is refused
+            own_engines += engines(settings)
         reports = [process for process in [reports_server(settings)] if process]
         code_server, webserver, daemon = user_interface(settings)
         for process in [*own_engines, *reports, webserver]:

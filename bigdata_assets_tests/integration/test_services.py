@@ -25,9 +25,11 @@ from bigdata_assets import run_launcher
 from bigdata_assets.run_launcher import PROCESS
 from bigdata_assets.services import jars, stack
 from bigdata_assets.services.reports_server import reports_server
-from bigdata_assets.services.supervisor import free_port, port_answers
+from bigdata_assets.services.supervisor import end_marked, free_port, port_answers
 from bigdata_assets.settings import Settings
 from bigdata_assets_tests.conftest import Engines, alive, described, kill_9, log_files, wait_for
+from bigdata_assets_tests.integration.conftest import Project
+from bigdata_assets_tests.stack import Stack
 
 pytestmark = pytest.mark.integration
 
@@ -109,6 +111,30 @@ def test_a_second_up_is_refused(engines: Engines) -> None:
         assert "already" in result.stderr
     assert engines.state["pid"] == pid
     assert engines.command("services", "status").returncode == 0
+
+
+def test_up_beside_a_running_stack_is_refused(settings: Settings, tmp_path: Path) -> None:
+    """The broker is elsewhere, so that the files of Spark's server are the first that another one would touch."""
+    own = {
+        "services_dir": tmp_path / "services",
+        "spark_remote": f"sc://localhost:{free_port()}",
+        "kafka_servers": "kafka.invalid:9092",
+        "reports_url": f"http://127.0.0.1:{free_port()}",
+        "ui_port": free_port(),
+    }
+    project = Project(tmp_path, settings.model_copy(update=own))
+    running = Stack(project, tmp_path / "stack.log", "--no-materialize")
+    try:
+        running.wait_for(lambda: port_answers(project.settings.spark_port), 120, "Spark's server listens")
+        in_use = tmp_path / "services" / "spark" / "scratch" / "shuffle file"
+        in_use.touch()
+        printed, _ = (up := project.cli("services", "up")).communicate(timeout=120)
+        assert in_use.exists(), printed
+        assert up.returncode == 1
+        assert f"the engines are up already, kept by process {running.process.pid}" in printed
+    finally:
+        running.kill()
+        end_marked(f"{project.settings.services_dir}:stack")
 
 
 def test_a_busy_port_is_named(engines: Engines, tmp_path: Path) -> None:
