@@ -50,7 +50,7 @@ def _definitions() -> dg.Definitions:
     """The tiny assets with the executor that BENCH_EXECUTOR names."""
     settings = settings_module.load()
     executors = {
-        "in force": process_per_step,
+        "in force": lambda: process_per_step(settings),
         "in process": lambda: dg.in_process_executor,
         "spawned": lambda: dg.multiprocess_executor.configured({"max_concurrent": 2}),
     }

@@ -27,7 +27,7 @@ def build(
     every = [*branches, ledger_branch(branches)]
     shared = dg.Definitions(
         resources=resources(configuration, [table for branch in every for table in branch.tables]) | overrides,
-        executor=executor or process_per_step(),
+        executor=executor or process_per_step(configuration),
         sensors=[run_failure_alert(configuration), REFRESH],
     )
     return dg.Definitions.merge(shared, *[branch.definitions(configuration) for branch in every])

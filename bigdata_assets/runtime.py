@@ -75,8 +75,7 @@ def sources(settings: Settings) -> Sources:
     )
 
 
-def process_per_step() -> dg.ExecutorDefinition:
-    """A process per step, forked from a server that has the imports done; as many at once as steps gain from."""
-    return dg.multiprocess_executor.configured(
-        {"max_concurrent": 2, "start_method": {"forkserver": {"preload_modules": PRELOADED}}}
-    )
+def process_per_step(settings: Settings) -> dg.ExecutorDefinition:
+    """A process per step, forked from a server that has the imports done."""
+    fork_server = {"forkserver": {"preload_modules": PRELOADED}}
+    return dg.multiprocess_executor.configured({"max_concurrent": settings.max_concurrent, "start_method": fork_server})

@@ -3,6 +3,7 @@
 Nothing else in the package reads `os.environ`. A bad value fails when the settings are loaded, by its name.
 """
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+import psutil
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +37,15 @@ def legal_topic(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,180}", name) or name in (".", ".."):
         raise ValueError(f"a topic's name is 1 to 180 of A-Z a-z 0-9 . _ -, and neither . nor ..; {name!r} is not")
     return name
+
+
+def _max_concurrent() -> int:
+    """Runs at once, and steps at once of each run: the root of the processes that fit this machine.
+
+    Two a core, since they wait for Spark much of the time, and 2 GB for each: with TensorFlow it takes up to 1.5.
+    """
+    processes = min(2 * (os.cpu_count() or 1), psutil.virtual_memory().total // 2_000_000_000)
+    return max(2, math.isqrt(processes))
 
 
 class Settings(BaseModel):
@@ -123,6 +134,12 @@ class Settings(BaseModel):
     )
     ui_port: int = Field(
         3000, alias="DAGSTER_WEBSERVER_PORT", gt=0, lt=65536, description="Port of the Dagster UI of `make run`."
+    )
+    max_concurrent: int = Field(
+        default_factory=_max_concurrent,
+        alias="MAX_CONCURRENT",
+        gt=0,
+        description="Most steps at once of a run, and most runs at once in a new dagster.yaml; default: as fit here.",
     )
     alert_webhook_url: str = Field(
         "",

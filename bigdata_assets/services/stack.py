@@ -169,7 +169,7 @@ def prepare_dagster_home(settings: Settings, *, end_runs: bool = True) -> None:
     # One at a time: of two commands that are the first to open an instance, SQLite refuses one its tables.
     with FileLock(home / ".lock"):
         if not (home / "dagster.yaml").exists():
-            (home / "dagster.yaml").write_text(template("dagster.yaml"))
+            (home / "dagster.yaml").write_text(template("dagster.yaml", max_concurrent=settings.max_concurrent))
         with dg.DagsterInstance.from_config(str(home)):
             pass
     if end_runs:

@@ -18,6 +18,7 @@ from bigdata_assets.branch import Branch
 from bigdata_assets.definitions import BRANCHES
 from bigdata_assets.partition_ranges import tags_for
 from bigdata_assets.resources.kafka import KafkaResource
+from bigdata_assets.services import template
 from bigdata_assets.settings import PROJECT_ROOT, Settings
 from bigdata_assets_tests.conftest import Engines
 
@@ -33,7 +34,7 @@ class Project:
     ) -> None:
         home = folder / "dagster"
         home.mkdir(parents=True)
-        shutil.copy(PROJECT_ROOT / "bigdata_assets/services/templates/dagster.yaml", home)
+        (home / "dagster.yaml").write_text(template("dagster.yaml", max_concurrent=server.max_concurrent))
         self.settings = server.model_copy(
             update={"storage": str(folder / "storage"), "dagster_home": home, "sources": sources}
         )

@@ -3,7 +3,20 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from bigdata_assets.runtime import REFRESHED_BY_INPUT
+from bigdata_assets.runtime import REFRESHED_BY_INPUT, process_per_step
+from bigdata_assets.services import stack
+from bigdata_assets.settings import Settings
+
+
+@pytest.mark.parametrize("most", [2, 3])
+def test_runs_and_steps_at_once_are_as_set(tmp_path, most):
+    settings = Settings(DAGSTER_HOME=tmp_path, MAX_CONCURRENT=most)
+    config = process_per_step(settings).apply_config_mapping({"config": {}}).value
+    assert config["config"]["max_concurrent"] == most
+    stack.prepare_dagster_home(settings, end_runs=False)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == most
+
 
 SOURCE, MART = dg.AssetKey("source"), dg.AssetKey("mart")
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from bigdata_assets import settings
@@ -25,6 +27,7 @@ def test_defaults_need_no_environment():
         ("KAFKA_SECURITY_PROTOCOL", "TLS"),
         ("KAFKA_CRIMES_TOPIC", "crímenes"),
         ("BATCH_ROWS", "0"),
+        ("MAX_CONCURRENT", "0"),
         ("SPARK_MASTER", "yarn; rm"),
     ],
 )
@@ -94,6 +97,16 @@ def test_the_sample_fills_no_storage_of_the_users_unasked(given, ours):
     assert settings.load(given).storage_is_ours == ours
     assert bool(settings.load(given).sample_refusal) != ours
     assert not settings.load(given | {"BIGDATA_SOURCES": "sample"}).sample_refusal
+
+
+@pytest.mark.parametrize(
+    ("cores", "memory_gb", "most"), [(1, 4, 2), (2, 24, 2), (2, 500, 2), (8, 64, 4), (64, 16, 2), (64, 256, 11)]
+)
+def test_as_much_at_once_as_fits_the_machine(monkeypatch, cores, memory_gb, most):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=memory_gb * 10**9))
+    assert settings.load({}).max_concurrent == most
+    assert settings.load({"MAX_CONCURRENT": "7"}).max_concurrent == 7
 
 
 def test_what_was_not_given_is_not_given_to_processes_either():
