@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from numbers import Integral, Real
@@ -29,6 +30,9 @@ MISSING = "-"
 SMALL = 1e-4
 GPS_S = 1e8
 """From here on a number that is not whole by type is a GPS time: those since 1983 are larger."""
+YEAR = re.compile(r"(^|(?<!per)_)year$", re.IGNORECASE)
+"""How a column of years is named."""
+FIRST_YEAR, LAST_YEAR = 1900, 2100
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -79,7 +83,8 @@ class Report:
         parts = [f"<h1>{html.escape(self.title)}</h1><p>{html.escape(self.summary)}</p>"]
         if self.numbers:
             # As objects: beside a float, pandas would make floats of whole numbers.
-            numbers = pd.DataFrame(list(self.numbers.items()), columns=["measure", "value"], dtype=object)
+            rows = [(name, _year(name, value)) for name, value in self.numbers.items()]
+            numbers = pd.DataFrame(rows, columns=["measure", "value"], dtype=object)
             parts.append(_html_table("Numbers", numbers, self.untold))
         for caption, png in pngs.items():
             data = base64.b64encode(png).decode("ascii")
@@ -135,6 +140,12 @@ def shown(value: Any) -> str:
     return f"{number:,.4g}"
 
 
+def _year(name: Any, value: Any) -> Any:
+    """A value; as text, which has no commas, where its column's name and its size make a year of it."""
+    is_year = YEAR.search(str(name)) and isinstance(value, Real) and FIRST_YEAR <= float(value) <= LAST_YEAR
+    return f"{value:g}" if is_year else value
+
+
 def _html_table(caption: str, table: pd.DataFrame, untold: str) -> str:
     """A column without a single value says the same in each row: one note in its place."""
     empty = [name for name in table if len(table) and table[name].isna().all()]
@@ -142,6 +153,7 @@ def _html_table(caption: str, table: pd.DataFrame, untold: str) -> str:
     notes = [f"{', '.join(map(str, empty))}: {untold}."] if empty else []
     if told.isna().to_numpy().any():
         notes.append(f"{MISSING}: {untold}.")
-    body = told.map(shown).to_html(index=False, border=0, escape=True)
+    told = told.apply(lambda column: column.map(lambda value: shown(_year(column.name, value))))
+    body = told.to_html(index=False, border=0, escape=True)
     text = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
     return f"<h2>{html.escape(caption)}</h2>{body}{text}"

@@ -108,6 +108,16 @@ def test_tables_show_each_cell_as_what_it_is():
     assert "e+" not in page
 
 
+def test_a_year_has_no_commas_and_is_known_by_its_name():
+    table = pd.DataFrame({"year": [2016, 2017], "first_year": [2001.0, None], "events_per_year": [2014, 2015]})
+    table["year_count"] = [1998, 23180]
+    page = Report("t", "s", numbers={"last_year": np.int64(2026), "reports": 2025}, tables={"t": table}).to_html({})
+    cells = page.replace("</td>", "<td>").split("<td>")
+    assert {"2016", "2017", "2001", "2026"} <= set(cells)
+    assert {"2,014", "2,015", "1,998", "2,025", "-"} <= set(cells), "no year by name"
+    assert ">12,016<" in Report("t", "s", tables={"t": pd.DataFrame({"year": [12016]})}).to_html({}), "or by size"
+
+
 def test_a_column_that_tells_nothing_is_a_note():
     table = pd.DataFrame({"model": ["a", "b"], "at .1%": [None, None], "at 1%": [0.5, np.nan]})
     page = Report("t", "s", tables={"rates": table}, untold="too few <rows>").to_html({})
