@@ -192,6 +192,8 @@ def _views(strain: Strain, event: Event) -> Any:
         ticks = np.array([16, 64, 256, 1024])
         axes.set(xlabel="s", yticks=np.log(ticks / low) / np.log(high / low))
         axes.set_yticklabels([f"{tick}" for tick in ticks] if axes is figure.axes[0] else [])
+        if view_s < 1:
+            axes.set_xticks([-0.4 * view_s, 0.4 * view_s])  # more would touch each other
     figure.axes[0].set_ylabel("Hz")
     return figure
 

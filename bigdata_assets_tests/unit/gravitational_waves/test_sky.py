@@ -1,7 +1,10 @@
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from bigdata_assets.gravitational_waves import sample
 from bigdata_assets.gravitational_waves.logic import events, sky, strain, strain_report
@@ -110,6 +113,16 @@ def test_a_report_of_an_event_in_one_detector(found):
     assert abs(report.numbers["ms from the listed time"]) < 3
     assert len(report.figures) == 6
     assert {row["flag"]: row["seconds"] for row in report.tables["Data quality"].to_dict("records")}["gaps"] == 2.5
+
+
+def test_labels_of_the_views_do_not_touch(found):
+    figure = strain_report.report({"H1": found}, "H1", EVENT).figures["Q-transform: the views that the models see"]
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    labels = [label for axes in figure.axes for label in axes.get_xticklabels()]
+    boxes = [label.get_window_extent(canvas.get_renderer()) for label in labels]
+    for left, right in pairwise(boxes):
+        assert right.x0 - left.x1 > 0.3 * left.height, "a third of a letter's height"
 
 
 def test_a_report_says_what_it_cannot_look_at(found):
