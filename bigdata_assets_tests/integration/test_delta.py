@@ -23,8 +23,7 @@ from pyspark.sql import DataFrame, functions
 from pyspark.sql import types as T
 
 from bigdata_assets.catalogue import schema_check, table_asset
-from bigdata_assets.io_managers import delta
-from bigdata_assets.io_managers.delta import DeltaIOManager, DeltaTableError, delta_io_manager, spark_schema
+from bigdata_assets.io_managers.delta import DeltaIOManager, DeltaTableError, commits, delta_io_manager, spark_schema
 from bigdata_assets.io_managers.staging import FILES, StagedFiles, Staging
 from bigdata_assets.resources.spark import SparkResource, SparkUnreachableError
 from bigdata_assets.services.supervisor import free_port
@@ -105,7 +104,7 @@ class BySpark(DeltaIOManager):
     def write(self, table: Table, obj: Any, keys: Any, run_id: str) -> tuple[int, int, int]:
         if isinstance(obj, pd.DataFrame) and set(obj) == {"part", "n", "text"} and obj["n"].dtype != object:
             nullable = T.StructType([T.StructField(f.name, f.dataType) for f in table.spark_schema])
-            obj = self.spark.createDataFrame(delta._arrow_table(table, obj), nullable)
+            obj = self.spark.createDataFrame(commits.arrow_table(table, obj), nullable)
         return super().write(table, obj, keys, run_id)
 
 
@@ -114,7 +113,7 @@ class ByStaging(DeltaIOManager):
 
     def write(self, table: Table, obj: Any, keys: Any, run_id: str) -> tuple[int, int, int]:
         if table is ROWS and isinstance(obj, pd.DataFrame) and (obj.empty or obj["n"].dtype != object):
-            obj = staged(self, table, *((key, delta._arrow_table(table, rows)) for key, rows in obj.groupby("part")))
+            obj = staged(self, table, *((key, commits.arrow_table(table, rows)) for key, rows in obj.groupby("part")))
         return super().write(table, obj, keys, run_id)
 
 
@@ -339,13 +338,13 @@ class TestConcurrency:
         assert rows in [[("a", n) for n in range(10 * i, 10 * i + 5)] for i in range(4)]
 
     def test_a_conflict_that_does_not_end_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(delta, "MAX_ATTEMPTS", 2)
+        monkeypatch.setattr(commits, "MAX_ATTEMPTS", 2)
 
         def conflicting() -> None:
             raise CommitFailedError("files were added")
 
         with pytest.raises(DeltaTableError, match="another writer changed the same rows 2 times"):
-            delta._with_retry(conflicting, "toy/rows")
+            commits.with_retry(conflicting, "toy/rows")
 
     def test_another_error_is_not_tried_again(self) -> None:
         tried = []
@@ -355,7 +354,7 @@ class TestConcurrency:
             raise RuntimeError("[TABLE_OR_VIEW_NOT_FOUND] no")
 
         with pytest.raises(RuntimeError, match="NOT_FOUND"):
-            delta._with_retry(failing, "toy/rows")
+            commits.with_retry(failing, "toy/rows")
         assert tried == [1]
 
 
@@ -374,7 +373,7 @@ class TestCommits:
     def test_a_commit_that_was_refused_and_is_there_all_the_same_is_not_made_again(
         self, manager: DeltaIOManager, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        files = staged(manager, ROWS, ("a", delta._arrow_table(ROWS, frame("a", 2))))
+        files = staged(manager, ROWS, ("a", commits.arrow_table(ROWS, frame("a", 2))))
         commit = DeltaTable.create_write_transaction
 
         def lose_the_answer(stored: DeltaTable, *arguments: Any, **options: Any) -> None:
@@ -428,7 +427,7 @@ def append(storage: str, name: str, count: str) -> None:
 class TestStaging:
     def test_what_was_never_committed_is_seen_by_nobody_and_removed_after_a_week(self, manager: DeltaIOManager) -> None:
         manager.write(ROWS, frame("a", 1), ["a"], "run")
-        left = staged(manager, ROWS, ("a", delta._arrow_table(ROWS, frame("a", 2)))).files["file"].to_pylist()[0]
+        left = staged(manager, ROWS, ("a", commits.arrow_table(ROWS, frame("a", 2)))).files["file"].to_pylist()[0]
         path = Path(manager.location(ROWS)) / left
         manager.compact(ROWS)
         assert path.is_file(), "another writer may be about to commit it"
@@ -443,7 +442,7 @@ class TestStaging:
         self, manager: DeltaIOManager, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The moment that counts: between reading the log and the commit."""
-        files = staged(manager, ROWS, ("a", delta._arrow_table(ROWS, frame("a", 2))))
+        files = staged(manager, ROWS, ("a", commits.arrow_table(ROWS, frame("a", 2))))
         others = [frame("a", 1)]
         update = DeltaTable.update_incremental
 

@@ -62,7 +62,7 @@ def test_the_repository_can_be_served():
 
 
 def test_nobody_has_spark_commit_to_a_delta_table():
-    """Its commits may overwrite those of another process, and be overwritten: io_managers/delta.py."""
+    """Its commits may overwrite those of another process, and be overwritten: io_managers/delta/commits.py."""
     commits = re.compile(
         r"""write\w*(\.\w+\(.*\))*\.format\(["']delta|saveAsTable|insertInto|writeTo\(|DeltaTable\.for"""
     )

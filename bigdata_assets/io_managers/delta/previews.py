@@ -1,0 +1,50 @@
+"""What the UI is told of written rows: the first ones, and of several partitions those of each."""
+
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+from pyspark.sql.types import ArrayType
+
+from bigdata_assets.tables import Table
+
+PREVIEW_ROWS = 10
+
+
+def by_partition(table: Table, rows: pa.Table) -> tuple[Counter[str], dict[str, pa.Table]]:
+    """How many rows each partition has, and its first ones."""
+    column = rows[str(table.partition_column)].combine_chunks().dictionary_encode()
+    codes, keys = column.indices.to_numpy(), column.dictionary.to_pylist()
+    order = codes.argsort(kind="stable")
+    counts = Counter(dict(zip(keys, np.bincount(codes, minlength=len(keys)).tolist(), strict=True)))
+    starts = np.cumsum([0, *counts.values()])
+    first = {
+        key: rows.take(order[start : min(start + PREVIEW_ROWS, end)])
+        for key, (start, end) in zip(keys, pairwise(starts), strict=True)
+    }
+    return counts, first
+
+
+def preview(table: Table, rows: pa.Table) -> dg.TableMetadataValue:
+    """The first rows of a write as a table in the UI, cells cut to a readable length."""
+    names = previewed(table)
+    records = [dg.TableRecord({name: _cell(row[name]) for name in names}) for row in rows.select(names).to_pylist()]
+    schema = dg.TableSchema([dg.TableColumn(c.name, c.type.simpleString()) for c in table.columns if c.name in names])
+    return dg.MetadataValue.table(records=records, schema=schema)
+
+
+def previewed(table: Table) -> list[str]:
+    """The columns that a preview shows. Not arrays: a cell of 23,800 pixels says nothing and takes long to read."""
+    return [column.name for column in table.columns if not isinstance(column.type, ArrayType)]
+
+
+def _cell(value: Any) -> str | int | float | bool | None:
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else str(value)  # JSON has no NaN
+    text = f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
