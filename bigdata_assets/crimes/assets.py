@@ -160,7 +160,7 @@ def batch_metrics(arrest_scores: pd.DataFrame, crime_reports: pd.DataFrame) -> p
         "features, lag and age of the batches. Made anew as batches come."
     ),
     automation_condition=REFRESHED_BY_INPUT,
-    # Read below, not inputs: before the first batch there are no such tables.
+    # Read below, not inputs, which are to be there: before the first batch there are no such tables.
     deps=[BATCH_METRICS.key, CRIME_REPORTS.key],
     required_resource_keys={"delta", "kafka", "settings"},
 )
@@ -171,10 +171,8 @@ def stream_report(context: dg.AssetExecutionContext) -> Report:
     keys = CRIMES.order(context.instance)
     delta = context.resources.delta
     columns = ["batch", "kafka_offset", "occurred_at", "iucr", "location_description", "domestic", "district", "arrest"]
-    stored = delta.exists(BATCH_METRICS)
-    metrics = delta.read_arrow(BATCH_METRICS) if stored else BATCH_METRICS.arrow_schema.empty_table()
-    recent = delta.read_arrow(CRIME_REPORTS, keys[-DRIFT_BATCHES:], columns).to_pandas() if stored else None
-    return logic.report(metrics.to_pandas(), recent, keys, _lag(context))
+    recent = delta.read_arrow(CRIME_REPORTS, keys[-DRIFT_BATCHES:], columns).to_pandas()
+    return logic.report(delta.read_arrow(BATCH_METRICS).to_pandas(), recent, keys, _lag(context))
 
 
 def _lag(context: dg.AssetExecutionContext) -> dict[int, int]:
@@ -187,8 +185,6 @@ def _lag(context: dg.AssetExecutionContext) -> dict[int, int]:
 
 def _versions_before(delta: Any, order: Sequence[str], first: str, ids: set[int]) -> dict[int, int]:
     """How many versions of each report came in the batches before one."""
-    if not delta.exists(CRIME_REPORTS):
-        return {}
     wanted = pc.field("report_id").isin(list(ids))
     rows = delta.read_arrow(CRIME_REPORTS, None, ["batch", "report_id"], wanted)
     known = rows.filter(pc.is_in(rows["batch"], pa.array(order[: order.index(first)], pa.string())))

@@ -121,9 +121,7 @@ class Reports:
 
     def _months(self, ends: datetime) -> list[str]:
         """Stored months that are over by an instant, oldest first."""
-        if not self.delta.exists(HISTORIC_REPORTS):
-            return []
-        stored = [partition["month"] for partition in self.delta.stored(HISTORIC_REPORTS).partitions()]
+        stored = self.delta.rows_by_partition(HISTORIC_REPORTS)
         return sorted(month for month in stored if month < f"{ends.astimezone(ZoneInfo(TIME_ZONE)):%Y-%m}")
 
 
@@ -143,8 +141,6 @@ def end_of_history(rows: pd.DataFrame) -> datetime:
 
 def scored_by(delta: DeltaIOManager, table: Any, keys: Sequence[str]) -> dict[str, str]:
     """The snapshot that gave each batch's stored scores."""
-    if not delta.exists(table):
-        return {}
     used = delta.read_arrow(table, keys, ["batch", "snapshot"]).group_by(["batch", "snapshot"]).aggregate([])
     return dict(zip(used["batch"].to_pylist(), used["snapshot"].to_pylist(), strict=True))
 

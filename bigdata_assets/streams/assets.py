@@ -50,8 +50,6 @@ def messages_asset(stream: Stream) -> dg.AssetsDefinition:
 
 
 def _stored(delta: Any, stream: Stream, key: str) -> pa.Table:
-    if not delta.exists(stream.messages):
-        return MESSAGES.empty_table()
     return delta.read_arrow(stream.messages, [key]).drop_columns("batch").cast(MESSAGES)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
@@ -265,6 +266,24 @@ class TestDeclaration:
 
 
 class TestReading:
+    @pytest.mark.parametrize("table", [ROWS, LOOSE], ids=lambda table: table.name)
+    def test_a_declared_table_that_is_not_there_is_empty_and_is_not_made(
+        self, manager: DeltaIOManager, table: Table
+    ) -> None:
+        assert manager.read_arrow(table).schema == table.arrow_schema
+        assert manager.read_arrow(table, ["a"], ["n"], pc.field("n") > 0).to_pydict() == {"n": []}
+        assert manager.rows_by_partition(table, ["a"]) == {}
+        assert manager.query(table, "SELECT count(*) AS rows FROM stored", ["a"]).to_pylist() == [{"rows": 0}]
+        for frame in (manager.read(table), manager.read(table, ["a"])):
+            assert (frame.count(), table.difference(frame.schema)) == (0, [])
+        assert not Path(manager.storage).exists()
+
+    def test_an_input_that_is_not_there_is_an_error(self, manager: DeltaIOManager) -> None:
+        for kind in (pd.DataFrame, pa.Table, DataFrame):
+            wanted = dg.build_input_context(asset_key=ROWS.key, dagster_type=dg.PythonObjectDagsterType(kind))
+            with pytest.raises(DeltaTableError, match="toy/rows holds nothing yet at"):
+                manager.load_input(wanted)
+
     def test_a_scalar_python_udf_over_a_stored_table_ends(self, manager: DeltaIOManager) -> None:
         manager.write(ROWS, frame("a", 1, 2), ["a"], "run")
         doubled = functions.udf(lambda n: 2 * n, T.LongType())

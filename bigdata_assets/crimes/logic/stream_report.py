@@ -21,7 +21,7 @@ BESIDE = {name: f"{name} of the look-up" for name in ("accuracy", "log_loss", "b
 """Columns with the look-up's figures on the batches that a model has scored."""
 
 
-def report(metrics: pd.DataFrame, recent: pd.DataFrame | None, order: Sequence[str], lag: Mapping[int, int]) -> Report:
+def report(metrics: pd.DataFrame, recent: pd.DataFrame, order: Sequence[str], lag: Mapping[int, int]) -> Report:
     """The report of a stream.
 
     Args:
@@ -37,7 +37,7 @@ def report(metrics: pd.DataFrame, recent: pd.DataFrame | None, order: Sequence[s
         return Report("Arrests from the stream", "No batch has been scored yet.", {"batches": 0})
     over_time = cumulative(metrics, ROLLING_BATCHES).assign(place=lambda rows: rows["batch"].map(place))
     overall = _overall(metrics, over_time)
-    changes = drift(recent, place) if recent is not None and len(recent) else {}
+    changes = drift(recent, place) if len(recent) else {}
     by_model = overall.set_index("model")
     candidates = by_model.drop(index=[name for name in BASELINES if name in by_model.index])
     gains = (candidates["accuracy"] - candidates[BESIDE["accuracy"]]).dropna()

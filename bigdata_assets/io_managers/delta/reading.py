@@ -1,6 +1,7 @@
 """Delta tables as they are stored, read at one version: by Spark, into this process's memory, or by a query."""
 
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +21,7 @@ class DeltaTableError(RuntimeError):
 
 
 class DeltaReader:
-    """Reads the declared tables below a storage folder or URL."""
+    """Reads the declared tables below a storage folder or URL; the newest version of one that is not there is empty."""
 
     def __init__(self, storage: str, spark: SparkResource) -> None:
         self.storage = storage
@@ -58,8 +59,20 @@ class DeltaReader:
     def version(self, table: Table) -> int:
         return int(self.stored(table).version())
 
+    def _at(self, table: Table, version: int | None) -> Any:
+        """A version's log; in place of the newest of a table that is not there, that of an empty one."""
+        from deltalake import DeltaTable, Schema
+
+        if version is not None or self.exists(table):
+            return self.stored(table, version)
+        schema = Schema.from_json(table.spark_schema.json())
+        with tempfile.TemporaryDirectory() as folder:  # its log is read now, and it has no files to be read later
+            return DeltaTable.create(folder, schema, partition_by=table.file_partitioning)
+
     def read(self, table: Table, keys: Sequence[str] | None = None, version: int | None = None) -> DataFrame:
         """A version of the table, by default the newest, or of its partitions `keys`, on Spark."""
+        if version is None and not self.exists(table):
+            return self.spark.createDataFrame([], table.spark_schema)
         stored = self.stored(table, version)
         at_version = self.spark.read.format("delta").option("versionAsOf", stored.version())
         frame = at_version.load(self.location(table))
@@ -76,7 +89,7 @@ class DeltaReader:
         version: int | None = None,
     ) -> pa.Table:
         """Columns of a version of the table, by default the newest, or of its partitions `keys`, in memory."""
-        stored = self.stored(table, version)
+        stored = self._at(table, version)
         names = list(columns or table.column_names)
         absent = {field.name for field in table.addable(spark_schema(stored))}
         wanted = None if keys is None else ds.field(str(table.partition_column)).isin(list(keys))
@@ -98,7 +111,7 @@ class DeltaReader:
         from deltalake import QueryBuilder
 
         chosen = f"WITH stored AS (SELECT * FROM everything WHERE {predicate(table, keys) or 'true'}) "  # noqa: S608
-        return pa.table(QueryBuilder().register("everything", self.stored(table)).execute(chosen + sql))
+        return pa.table(QueryBuilder().register("everything", self._at(table, None)).execute(chosen + sql))
 
     def rows_by_partition(
         self, table: Table, keys: Sequence[str] | None = None, version: int | None = None
@@ -109,7 +122,7 @@ class DeltaReader:
             return Counter({entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()})
         # The log has the row count of each file.
         rows: Counter[str] = Counter()
-        for file in pa.table(self.stored(table, version).get_add_actions(flatten=True)).to_pylist():
+        for file in pa.table(self._at(table, version).get_add_actions(flatten=True)).to_pylist():
             if keys is None or file[f"partition.{table.partition_column}"] in keys:
                 rows[file[f"partition.{table.partition_column}"]] += file["num_records"]
         return rows
