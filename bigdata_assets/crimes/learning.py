@@ -206,7 +206,9 @@ def _test_then_train(context: dg.AssetExecutionContext, rows: pd.DataFrame, conf
         order=order,
         reports=lambda key: own.get(key, empty) if key in wanted else reports.of(key),
         ends=lambda key: (parse(key).partition, parse(key).end),
-        store=StoredSnapshots(snapshots, context.run.run_id, "1"),
+        store=StoredSnapshots(
+            snapshots, context.run.run_id, str(context.assets_def.code_versions_by_key[ARREST_MODELS])
+        ),
         start_name=f"{topic}-start",
         start=start,
         refit=lambda snapshot: fit(snapshot.name, snapshot.history_ends),
