@@ -42,7 +42,7 @@ class StoredSnapshots:
     code_version: str
 
     def names(self) -> set[str]:
-        return set(self.store.names(ARREST_MODELS))
+        return self.store.names(ARREST_MODELS)
 
     def load(self, name: str) -> Snapshot:
         card, state = self.store.load(ARREST_MODELS, name)

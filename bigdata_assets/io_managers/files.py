@@ -1,7 +1,9 @@
 """Small files beside the tables, through fsspec: a folder below BIGDATA_STORAGE or an object store alike."""
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from upath import UPath
 
@@ -32,11 +34,17 @@ def write_folder(folder: UPath, files: Mapping[str, bytes], marker: str) -> None
 
 
 def finished_folders(parent: UPath, marker: str) -> list[UPath]:
-    """The folders below `parent` that have their marker, oldest first by its time."""
-    if not parent.exists():
-        return []
-    finished = [folder for folder in parent.iterdir() if (folder / marker).is_file()]
-    return sorted(finished, key=lambda folder: ((folder / marker).stat().st_mtime, folder.name))
+    """The folders below `parent` that have their marker, in any order."""
+    return [folder for folder in parent.iterdir() if (folder / marker).is_file()] if parent.exists() else []
+
+
+def cards(folders: Iterable[UPath], marker: str, time: str = "created_at") -> list[tuple[UPath, dict[str, Any]]]:
+    """Folders with what their marker says, oldest first by the time in it.
+
+    Not by the file system's time, which a restored copy has anew: that decides among those that tell none, the oldest.
+    """
+    found = [(folder, json.loads((folder / marker).read_bytes())) for folder in folders]
+    return sorted(found, key=lambda one: (one[1].get(time, ""), (one[0] / marker).stat().st_mtime, one[0].name))
 
 
 def remove_folder(folder: UPath, marker: str) -> None:

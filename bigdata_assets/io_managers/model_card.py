@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import dagster as dg
 from upath import UPath
 
-from bigdata_assets.io_managers.files import finished_folders, remove_folder, write_folder
+from bigdata_assets.io_managers.files import cards, finished_folders, remove_folder, write_folder
 
 CARD = "model.json"
 KEPT_VERSIONS = 10
@@ -85,7 +85,7 @@ class ModelIOManager(dg.ConfigurableIOManager):
         }
         parent = self.parent(context.asset_key)
         write_folder(parent / version, {**files, CARD: json.dumps(card, indent=2).encode()}, marker=CARD)
-        for old in finished_folders(parent, CARD)[:-KEPT_VERSIONS]:
+        for old, _ in cards(finished_folders(parent, CARD), CARD)[:-KEPT_VERSIONS]:
             remove_folder(old, CARD)
         context.add_output_metadata(
             {
@@ -105,12 +105,12 @@ class ModelIOManager(dg.ConfigurableIOManager):
             ModelFileError: there is none.
         """
         parent, asset = self.parent(context.asset_key), context.asset_key.to_user_string()
-        versions = finished_folders(parent, CARD)
+        versions = cards(finished_folders(parent, CARD), CARD)
         if not versions:
             raise ModelFileError(f"No model is stored below {parent}: materialise {asset}.")
-        card = json.loads((versions[-1] / CARD).read_bytes())
+        folder, card = versions[-1]
         context.log.info("%s: model version %s", asset, card["version"])
-        return versions[-1], card
+        return folder, card
 
 
 def threshold_of(card: Mapping[str, Any]) -> float:

@@ -13,7 +13,7 @@ import dagster as dg
 from pydantic import Field
 from upath import UPath
 
-from bigdata_assets.io_managers.files import finished_folders, write_folder
+from bigdata_assets.io_managers.files import cards, finished_folders, write_folder
 from bigdata_assets.reports import Report
 
 NUMBERS = "report.json"
@@ -60,7 +60,7 @@ class ReportIOManager(dg.ConfigurableIOManager):
 
     def load_input(self, context: dg.InputContext) -> list[dict[str, Any]]:
         parent = UPath(self.storage).joinpath("reports", *context.asset_key.path)
-        return [json.loads((folder / NUMBERS).read_bytes()) for folder in finished_folders(parent, NUMBERS)]
+        return [numbers for _, numbers in cards(finished_folders(parent, NUMBERS), NUMBERS, "evaluated_at")]
 
     def _markdown(self, pngs: dict[str, bytes], base: str) -> str:
         """Short markdown with the first pictures."""

@@ -3,7 +3,8 @@
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import dagster as dg
 from pydantic import Field
 from upath import UPath
 
-from bigdata_assets.io_managers.files import finished_folders, remove_folder, write_folder
+from bigdata_assets.io_managers.files import cards, finished_folders, remove_folder, write_folder
 
 CARD = "model.json"
 STATE = "state.skops"
@@ -32,9 +33,9 @@ class SnapshotStore(dg.ConfigurableResource):
     storage: str
     kept: int = Field(gt=1, description="Snapshots that are kept, the newest ones.")
 
-    def names(self, asset: dg.AssetKey) -> list[str]:
-        """Finished snapshots, oldest first."""
-        return [folder.name for folder in finished_folders(self._folder(asset), CARD)]
+    def names(self, asset: dg.AssetKey) -> set[str]:
+        """Finished snapshots."""
+        return {folder.name for folder in finished_folders(self._folder(asset), CARD)}
 
     def load(self, asset: dg.AssetKey, name: str) -> tuple[dict[str, Any], bytes]:
         """Card and state of a snapshot.
@@ -53,21 +54,22 @@ class SnapshotStore(dg.ConfigurableResource):
 
     def save(self, asset: dg.AssetKey, name: str, card: Mapping[str, Any], state: bytes) -> None:
         """Store a snapshot, and remove what is no longer to be kept."""
+        card = {**card, "created_at": datetime.now(UTC).isoformat()}
         files = {STATE: state, CARD: json.dumps(card, indent=2).encode()}
         write_folder(self._folder(asset) / name, files, marker=CARD)
         # Counted before they are looked at one by one, at every save.
         if sum(1 for _ in self._folder(asset).iterdir()) > self.kept * 1.1:
-            for folder in finished_folders(self._folder(asset), CARD)[: -self.kept]:
+            stored = cards(finished_folders(self._folder(asset), CARD), CARD)
+            for folder, _ in stored[: -self.kept]:
                 remove_folder(folder, CARD)
-            self._remove_unnamed_fits(asset)
+            self._remove_fits_but(asset, {card.get("fit") for _, card in stored[-self.kept :]})
 
     def fit_location(self, asset: dg.AssetKey, name: str) -> str:
         """Where a Spark model goes, as Spark names it."""
         return f"{self.storage}/{'/'.join(asset.path)}/fits/{name}"
 
-    def _remove_unnamed_fits(self, asset: dg.AssetKey) -> None:
+    def _remove_fits_but(self, asset: dg.AssetKey, named: Set[str | None]) -> None:
         """Remove Spark models that no kept snapshot names; young ones may belong to a run that is still at work."""
-        named = {self.load(asset, name)[0].get("fit") for name in self.names(asset)}
         fits = UPath(self.storage).joinpath(*asset.path, "fits")
         if not fits.exists() or fits.protocol not in ("", "file"):
             return

@@ -18,6 +18,7 @@ from bigdata_assets.io_managers.keras_model import (
 )
 from bigdata_assets.io_managers.model_card import CARD, KEPT_VERSIONS, ModelFileError
 from bigdata_assets.io_managers.spark_model import SparkModelIOManager, TrainedSparkModel
+from bigdata_assets.resources.snapshots import SnapshotStore
 
 KEY = dg.AssetKey(["branch", "model"])
 
@@ -155,6 +156,31 @@ def test_ten_versions_are_kept_and_the_newest_is_handed_out(kind, network, tmp_p
         [*(f"old{number:02}" for number in range(3, KEPT_VERSIONS + 2)), newest.card["version"], "unfinished"]
     )
     assert Path(newest.folder).name == newest.card["version"]
+
+
+def test_the_newest_model_is_the_one_whose_card_says_so_whatever_a_copy_has_made_of_file_times(tmp_path):
+    manager, parent = SparkModelIOManager(storage=str(tmp_path)), tmp_path / "branch" / "model"
+    older = parent / "zzz"
+    older.mkdir(parents=True)
+    (older / CARD).write_text(json.dumps({"version": "zzz"}))  # of a time when cards had none
+    for _ in range(KEPT_VERSIONS - 1):
+        manager.handle_output(output(), TrainedSparkModel(Pipeline(), {}))
+    versions = sorted(folder.name for folder in parent.iterdir() if folder != older)  # named by their time
+    for number, name in enumerate([*reversed(versions), "zzz"]):
+        os.utime(parent / name / CARD, (2e9 + number, 2e9 + number))
+    assert manager.load_input(wanted()).card["version"] == versions[-1]
+    manager.handle_output(output(), TrainedSparkModel(Pipeline(), {}))
+    newest = manager.load_input(wanted()).card["version"]
+    assert newest not in versions
+    assert {folder.name for folder in parent.iterdir()} == {*versions, newest}
+
+
+def test_the_snapshots_that_are_kept_are_those_saved_last_whatever_a_copy_has_made_of_file_times(tmp_path):
+    store = SnapshotStore(storage=str(tmp_path), kept=2)
+    for number in range(3):
+        store.save(KEY, f"s{number}", {}, b"")
+        os.utime(tmp_path / "branch" / "model" / "snapshots" / f"s{number}" / CARD, (2e9 - number, 2e9 - number))
+    assert store.names(KEY) == {"s1", "s2"}
 
 
 def test_a_spark_model_is_beside_its_card(tmp_path):
