@@ -1,5 +1,6 @@
 """Small files beside the tables, through fsspec: a folder below BIGDATA_STORAGE or an object store alike."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -43,8 +44,12 @@ def cards(folders: Iterable[UPath], marker: str, time: str = "created_at") -> li
 
     Not by the file system's time, which a restored copy has anew: that decides among those that tell none, the oldest.
     """
-    found = [(folder, json.loads((folder / marker).read_bytes())) for folder in folders]
-    return sorted(found, key=lambda one: (one[1].get(time, ""), (one[0] / marker).stat().st_mtime, one[0].name))
+    found = {}
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError):  # another run has removed it
+            card, status = json.loads((folder / marker).read_bytes()), (folder / marker).stat()
+            found[card.get(time, ""), status.st_mtime, folder.name] = folder, card
+    return [found[age] for age in sorted(found)]
 
 
 def remove_folder(folder: UPath, marker: str) -> None:

@@ -4,6 +4,8 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from numbers import Integral
 from typing import Any
@@ -13,10 +15,10 @@ import dagster as dg
 from pydantic import Field
 from upath import UPath
 
-from bigdata_assets.io_managers.files import cards, finished_folders, write_folder
+from bigdata_assets.io_managers.files import cards, finished_folders, remove_folder, write_folder
 from bigdata_assets.reports import Report
 
-NUMBERS = "report.json"
+NUMBERS, TIME = "report.json", "evaluated_at"
 PAGE = "index.html"
 SHOWN_FIGURES = 4
 UI_DPI, UI_WIDTH = 90, 420
@@ -27,25 +29,47 @@ INLINE_BYTES = 100_000
 """Every query of the asset page carries an inline picture whole, so a large one is left to the page."""
 
 
+@dataclass(frozen=True)
+class StoredReports:
+    """The reports of an asset that are kept."""
+
+    folder: UPath
+
+    def numbers(self, besides: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Those of every materialisation, oldest first; of the given runs they are not read."""
+        folders = finished_folders(self.folder, NUMBERS)
+        wanted = [folder for folder in folders if not folder.name.endswith(tuple(besides))]
+        return [numbers for _, numbers in cards(wanted, NUMBERS, TIME)]
+
+
 class ReportIOManager(dg.ConfigurableIOManager):
-    """Stores a `Report`; hands out the stored numbers of every materialisation, oldest first, as dictionaries."""
+    """Stores a `Report`, hands out `StoredReports`."""
 
     storage: str
     url: str = Field(description="Where `<storage>/reports` is served; empty: pictures go into the metadata itself.")
+    kept: int = Field(
+        default=20, ge=1, description="Reports kept of an asset or of a partition of one, the newest ones."
+    )
 
     def handle_output(self, context: dg.OutputContext, obj: Report) -> None:
-        parts = [*context.asset_key.path, _folder_name(context)]
+        prefix = _folder_prefix(context)
+        parts = [*context.asset_key.path, prefix + context.run_id]
         pngs = obj.pngs(UI_DPI, UI_WIDTH)
         files = {f"{position}.png": png for position, png in enumerate(pngs.values(), start=1)}
         numbers = obj.to_json() | {
             "asset": context.asset_key.to_user_string(),
             "run_id": context.run_id,
             "code_version": context.asset_spec.code_version,
-            "evaluated_at": datetime.now(UTC).isoformat(),
+            TIME: datetime.now(UTC).isoformat(),
         }
         files |= {PAGE: obj.to_html(obj.pngs()).encode(), NUMBERS: json.dumps(numbers, indent=2).encode()}
-        folder = UPath(self.storage).joinpath("reports", *parts)
+        parent = self._parent(context.asset_key)
+        folder = parent / parts[-1]
         write_folder(folder, files, marker=NUMBERS)
+        others = [other for other in finished_folders(parent, NUMBERS) if other.name.startswith(prefix)]
+        old = cards([other for other in others if other.name != folder.name], NUMBERS, TIME)
+        for removed, _ in old[: max(len(old) + 1 - self.kept, 0)]:
+            remove_folder(removed, NUMBERS)
         base = "/".join([self.url, *(quote(part, safe="") for part in parts)])
         # In this order in the UI: pictures first.
         metadata: dict[str, Any] = {"pictures": dg.MetadataValue.md(self._markdown(pngs, base))}
@@ -58,9 +82,11 @@ class ReportIOManager(dg.ConfigurableIOManager):
         metadata["path"] = str(folder)
         context.add_output_metadata(metadata)
 
-    def load_input(self, context: dg.InputContext) -> list[dict[str, Any]]:
-        parent = UPath(self.storage).joinpath("reports", *context.asset_key.path)
-        return [numbers for _, numbers in cards(finished_folders(parent, NUMBERS), NUMBERS, "evaluated_at")]
+    def load_input(self, context: dg.InputContext) -> StoredReports:
+        return StoredReports(self._parent(context.asset_key))
+
+    def _parent(self, key: dg.AssetKey) -> UPath:
+        return UPath(self.storage).joinpath("reports", *key.path)
 
     def _markdown(self, pngs: dict[str, bytes], base: str) -> str:
         """Short markdown with the first pictures."""
@@ -79,13 +105,13 @@ class ReportIOManager(dg.ConfigurableIOManager):
         return "\n\n".join(pictures[:SHOWN_FIGURES]) or "This report has no pictures."
 
 
-def _folder_name(context: dg.OutputContext) -> str:
-    """The run's id, and a partition's key made safe as a file name: keys may hold any character."""
+def _folder_prefix(context: dg.OutputContext) -> str:
+    """Of a partition's folders: its key made safe as a file name, since keys may hold any character."""
     if not context.has_asset_partitions:
-        return context.run_id
+        return ""
     keys = "+".join(sorted(context.asset_partition_keys))
     safe = re.sub(r"[^A-Za-z0-9_-]+", "-", keys)[:60]
-    return f"{safe}-{hashlib.sha256(keys.encode()).hexdigest()[:8]}-{context.run_id}"
+    return f"{safe}-{hashlib.sha256(keys.encode()).hexdigest()[:8]}-"
 
 
 def _plain(caption: str) -> str:

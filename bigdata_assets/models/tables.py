@@ -7,7 +7,7 @@ from bigdata_assets.tables import Column, Table
 MODEL_LEDGER = Table(
     "models",
     "model_ledger",
-    "One row per figure of an evaluation: model, split, metric, value and baseline. Source: all stored reports.",
+    "One row per figure of an evaluation: model, split, metric, value and baseline. Source: all reports ever stored.",
     (
         Column("branch", StringType(), "Branch of the model."),
         Column("report", StringType(), "Asset key of the report that has the figure."),

@@ -210,7 +210,7 @@ def reported(project: Project, name: str = "chirp_svc_report") -> Any:
 
     manager = ReportIOManager(storage=project.settings.storage, url="")
     (key,) = keys(name)
-    return manager.load_input(dg.build_input_context(asset_key=key))[-1]
+    return manager.load_input(dg.build_input_context(asset_key=key)).numbers()[-1]
 
 
 def test_the_pipeline_that_is_stored_is_the_one_that_scored(with_models: Project, spark: Any) -> None:
