@@ -55,7 +55,7 @@ def _stored(folder: str, family: str, labelled: pd.DataFrame) -> StoredModel:
     manager, key = SklearnModelIOManager(storage=folder), dg.AssetKey(["bench", family])
     manager.handle_output(
         dg.build_output_context(asset_key=key, asset_spec=dg.AssetSpec(key), run_id="bench"),
-        TrainedModel(training.fit(labelled, family, strip_scheme=True, seed=0), CLASSES, {}),
+        TrainedModel(training.fit(labelled, family, strip_scheme=True, seed=0), CLASSES),
     )
     return manager.load_input(dg.build_input_context(asset_key=key))
 

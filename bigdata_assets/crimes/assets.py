@@ -1,6 +1,7 @@
 """Assets of the crimes branch: the portal's history, Kafka batches, arrest models that are tested and then trained."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -171,8 +172,11 @@ def stream_report(context: dg.AssetExecutionContext) -> Report:
     keys = CRIMES.order(context.instance)
     delta = context.resources.delta
     columns = ["batch", "kafka_offset", "occurred_at", "iucr", "location_description", "domestic", "district", "arrest"]
-    recent = delta.read_arrow(CRIME_REPORTS, keys[-DRIFT_BATCHES:], columns).to_pandas()
-    return logic.report(delta.read_arrow(BATCH_METRICS).to_pandas(), recent, keys, _lag(context))
+    versions = {table.path: delta.version(table) for table in (BATCH_METRICS, CRIME_REPORTS) if delta.exists(table)}
+    metrics = delta.read_arrow(BATCH_METRICS, version=versions.get(BATCH_METRICS.path))
+    recent = delta.read_arrow(CRIME_REPORTS, keys[-DRIFT_BATCHES:], columns, version=versions.get(CRIME_REPORTS.path))
+    report = logic.report(metrics.to_pandas(), recent.to_pandas(), keys, _lag(context))
+    return replace(report, provenance={**report.provenance, "inputs": versions})
 
 
 def _lag(context: dg.AssetExecutionContext) -> dict[int, int]:

@@ -198,7 +198,6 @@ def chirp_svc(glitch_features: DataFrame, chirp_svc_tuning: pd.DataFrame) -> Tra
     pipeline = svc.fit(vectors.where(TRAINING), settings)
     return TrainedSparkModel(
         pipeline,
-        inputs={CHIRP_SVC_TUNING.path: chirp_svc_tuning.attrs["delta_version"]},
         parameters=svc.parameters(settings),
         metrics={THRESHOLD: chirp_report.threshold(svc.margins(pipeline, vectors).toPandas())},
     )
@@ -222,7 +221,6 @@ def rbf_svm(glitch_features: pd.DataFrame, config: SeedConfig) -> TrainedModel:
     return TrainedModel(
         model,
         rbf.CLASSES,
-        inputs={GLITCH_FEATURES.path: glitch_features.attrs["delta_version"]},
         parameters=config.model_dump(),
         metrics={"n_training_glitches": len(training), THRESHOLD: chirp_report.threshold(margins)},
     )
@@ -252,7 +250,6 @@ def glitch_cnn(glitch_views: pd.DataFrame, config: CnnConfig) -> TrainedKerasMod
     return TrainedKerasModel(
         fitted.model,
         cnn.CLASSES,
-        inputs={GLITCH_VIEWS.path: glitch_views.attrs["delta_version"]},
         parameters=cnn.parameters(settings, fitted),
         metrics={
             "n_training_glitches": len(rows.of("train")),

@@ -28,7 +28,6 @@ class TrainedKerasModel:
     Attributes:
         model: a fitted Keras model, made of Keras' own layers.
         classes: class names in the order of the model's outputs.
-        inputs: Delta version of each input table, by asset.
         parameters: what the model was built with.
         metrics: figures measured while training, on rows it was not fitted on.
         history: figures by name, one for each epoch.
@@ -36,7 +35,6 @@ class TrainedKerasModel:
 
     model: "keras.Model"
     classes: Sequence[str]
-    inputs: Mapping[str, int]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)

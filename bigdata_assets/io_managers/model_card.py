@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import dagster as dg
 from upath import UPath
 
+from bigdata_assets.io_managers import provenance
 from bigdata_assets.io_managers.files import cards, finished_folders, remove_folder, write_folder
 
 CARD = "model.json"
@@ -28,10 +29,6 @@ class ModelFileError(RuntimeError):
 
 class Trained(Protocol):
     """What every training asset returns beside the model itself."""
-
-    @property
-    def inputs(self) -> Mapping[str, int]:
-        """Delta version of each input table, by asset."""
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -72,12 +69,13 @@ class ModelIOManager(dg.ConfigurableIOManager):
             more: of the card, beside what all cards have.
             shown: metadata beside what all models show.
         """
+        inputs = provenance.inputs(context)
         card = {
             "version": version,
             "created_at": datetime.now(UTC).isoformat(),
             "run_id": context.run_id,
             "code_version": context.asset_spec.code_version,
-            "inputs": dict(trained.inputs),
+            "inputs": inputs,
             "parameters": dict(trained.parameters),
             "metrics": dict(trained.metrics),
             "libraries": {name: importlib.metadata.version(name) for name in libraries},
@@ -87,12 +85,13 @@ class ModelIOManager(dg.ConfigurableIOManager):
         write_folder(parent / version, {**files, CARD: json.dumps(card, indent=2).encode()}, marker=CARD)
         for old, _ in cards(finished_folders(parent, CARD), CARD)[:-KEPT_VERSIONS]:
             remove_folder(old, CARD)
+        provenance.stored(context, version)
         context.add_output_metadata(
             {
                 "path": str(parent / version),
                 "model_version": version,
                 **shown,
-                **{f"input {asset} delta_version": number for asset, number in trained.inputs.items()},
+                **{f"input {asset} delta_version": number for asset, number in inputs.items()},
                 **{name: float(value) for name, value in trained.metrics.items()},
                 "model.json": dg.MetadataValue.json(card),
             }
@@ -109,6 +108,7 @@ class ModelIOManager(dg.ConfigurableIOManager):
         if not versions:
             raise ModelFileError(f"No model is stored below {parent}: materialise {asset}.")
         folder, card = versions[-1]
+        provenance.loaded(context, card["version"])
         context.log.info("%s: model version %s", asset, card["version"])
         return folder, card
 

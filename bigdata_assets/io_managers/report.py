@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from numbers import Integral
 from typing import Any
@@ -15,6 +15,7 @@ import dagster as dg
 from pydantic import Field
 from upath import UPath
 
+from bigdata_assets.io_managers import provenance
 from bigdata_assets.io_managers.files import cards, finished_folders, remove_folder, write_folder
 from bigdata_assets.reports import Report
 
@@ -52,6 +53,9 @@ class ReportIOManager(dg.ConfigurableIOManager):
     )
 
     def handle_output(self, context: dg.OutputContext, obj: Report) -> None:
+        # What an asset has read by itself it names itself.
+        inputs = provenance.inputs(context) | obj.provenance.get("inputs", {})
+        obj = replace(obj, provenance={**obj.provenance, "inputs": inputs})
         prefix = _folder_prefix(context)
         parts = [*context.asset_key.path, prefix + context.run_id]
         pngs = obj.pngs(UI_DPI, UI_WIDTH)

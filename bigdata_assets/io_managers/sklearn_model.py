@@ -32,14 +32,12 @@ class TrainedModel:
     Attributes:
         estimator: a fitted scikit-learn estimator.
         classes: class names in the order of the columns of predict_proba.
-        inputs: Delta version of each input table, by asset.
         parameters: what the model was built with.
         metrics: figures measured while training, on rows it was not fitted on.
     """
 
     estimator: Any
     classes: Sequence[str]
-    inputs: Mapping[str, int]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
 

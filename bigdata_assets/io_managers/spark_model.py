@@ -20,10 +20,9 @@ MODEL = "pipeline"
 
 @dataclass(frozen=True)
 class TrainedSparkModel:
-    """What a training asset returns: a fitted pipeline, and what it was made from and with."""
+    """What a training asset returns: a fitted pipeline, and what it was made with."""
 
     pipeline: "PipelineModel"
-    inputs: Mapping[str, int]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
 

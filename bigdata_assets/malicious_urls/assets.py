@@ -99,7 +99,6 @@ def url_classifier(labelled_urls: pd.DataFrame, config: ClassifierConfig, source
     return TrainedModel(
         estimator=training.fit(labelled_urls, config.family, config.strip_scheme, config.seed, folds),
         classes=CLASSES,
-        inputs={LABELLED_URLS.path: labelled_urls.attrs["delta_version"]},
         parameters=config.model_dump() | {"folds": folds},
         metrics={"n_training_urls": len(labelled_urls)},
     )

@@ -17,7 +17,7 @@ MODEL_LEDGER = Table(
         Column("value", DoubleType(), "The figure."),
         Column("baseline", StringType(), "What it is compared with."),
         Column("baseline_value", DoubleType(), "The baseline's figure, same metric, same rows."),
-        Column("data_version", StringType(), "Delta versions of the tables that were read, as JSON."),
+        Column("data_version", StringType(), "Versions of the tables and models that it was made from, as JSON."),
         Column("code_version", StringType(), "Code version of the report's asset.", nullable=True),
         Column("run_id", StringType(), "Dagster run that made the report."),
         Column("evaluated_at", TimestampType(), "When it was made."),

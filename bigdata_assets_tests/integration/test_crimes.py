@@ -153,6 +153,8 @@ def test_metrics_are_those_of_the_stored_scores(crimes: Crimes) -> None:
     (event,) = result.asset_materializations_for_node("crimes__stream_report")
     accuracy = rows[rows["model"] == "iucr_rate"].eval("(probability > 0.5) == arrest").mean()
     assert event.metadata["accuracy iucr_rate"].value == pytest.approx(accuracy)
+    report = json.loads((Path(event.metadata["path"].value) / "report.json").read_bytes())
+    assert report["provenance"]["inputs"] == {"crimes/batch_metrics": 1, "crimes/crime_reports": 1}
     assert event.metadata["lag_messages"].value == 0
 
 

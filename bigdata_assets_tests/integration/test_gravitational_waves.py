@@ -197,12 +197,18 @@ def test_the_network_tells_the_samples_glitches_apart(with_models: Project) -> N
     rows = cnn.glitches(views).of("test")
     called = np.asarray(stored.card["classes"])[cnn.probabilities(stored.load(), rows.views).argmax(axis=1)]
     report = reported(with_models, "glitch_cnn_report")
+    assert set(report["provenance"]["inputs"]) == parents(with_models, "glitch_cnn_report")
     found = {(e["model"], e["split"], e["baseline"], e["metric"]): e for e in report["evaluations"]}
     on_test = found["glitch_cnn", "publisher's test", "majority", "accuracy"]
     assert on_test["value"] == pytest.approx(np.mean(called == rows.labels)), "what is stored is what was scored"
     crossed = found["glitch_cnn", "cross-validation", "majority", "balanced_accuracy"]
     assert crossed["baseline_value"] == pytest.approx(1 / 8), "of eight classes the majority names one"
     assert crossed["value"] > 0.3
+
+
+def parents(project: Project, name: str) -> set[str]:
+    (key,) = keys(name)
+    return {parent.to_user_string() for parent in project.defs.resolve_asset_graph().get(key).parent_keys}
 
 
 def reported(project: Project, name: str = "chirp_svc_report") -> Any:
@@ -218,6 +224,7 @@ def test_the_pipeline_that_is_stored_is_the_one_that_scored(with_models: Project
 
     (key,) = keys("chirp_svc")
     stored = SparkModelIOManager(storage=with_models.settings.storage).load_input(dg.build_input_context(asset_key=key))
+    assert set(stored.card["inputs"]) == parents(with_models, "chirp_svc")
     settings = svc.from_parameters(stored.card["parameters"])
     glitches = spark.read.format("delta").load(f"{with_models.settings.storage}/{BRANCH}/glitch_features")
     again = svc.margins(stored.load(), svc.vectors(glitches, settings)).toPandas().set_index("id")["margin"]

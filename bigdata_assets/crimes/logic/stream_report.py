@@ -85,7 +85,7 @@ def report(metrics: pd.DataFrame, recent: pd.DataFrame, order: Sequence[str], la
         },
         figures=figures,
         evaluations=tuple(_evaluations(overall)),
-        provenance={"batches": f"{metrics['batch'].iloc[0]} to {metrics['batch'].iloc[-1]}", "inputs": {}},
+        provenance={"batches": f"{metrics['batch'].iloc[0]} to {metrics['batch'].iloc[-1]}"},
     )
 
 

@@ -70,7 +70,6 @@ def report(
         seed: of its folds.
         why: a sentence that says why there are so many.
     """
-    version = predicted.attrs.get("delta_version", -1)
     rows = rbf.with_pixels(glitches.toPandas())
     as_often_done = classic(spectrograms)
     others = {BASELINE: _brightness(rows)} | ({} if as_often_done is None else {CLASSIC: as_often_done})
@@ -104,7 +103,6 @@ def report(
         },
         figures=_figures(test, _origin(predicted)),
         evaluations=tuple(_evaluations(crossed, on_test)),
-        provenance={"inputs": {"gravitational_waves/chirp_predictions": version}},
     )
 
 

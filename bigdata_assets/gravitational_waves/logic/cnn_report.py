@@ -110,7 +110,6 @@ def report(
             ),
         },
         evaluations=tuple(_evaluations({CROSSED: by_model, ON_TEST: on_test})),
-        provenance={"inputs": dict(card["inputs"])},
     )
 
 

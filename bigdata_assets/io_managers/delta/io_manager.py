@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 
+from bigdata_assets.io_managers import provenance
 from bigdata_assets.io_managers.delta.commits import DeltaWriter, Written, arrow_table
 from bigdata_assets.io_managers.delta.previews import PREVIEW_ROWS, by_partition, preview, previewed
 from bigdata_assets.io_managers.delta.reading import DeltaTableError, first_rows
@@ -37,6 +38,7 @@ class DeltaIOManager(DeltaWriter, dg.IOManager):
         if not isinstance(obj, DataFrame | StagedFiles):
             obj = arrow_table(table, obj)
         version, rows, n_bytes = self.write(table, obj, keys, run_id=context.run_id)
+        provenance.stored(context, version)
         first = obj.slice(0, PREVIEW_ROWS) if isinstance(obj, pa.Table) else self._first_rows(table, version, keys)
         context.add_output_metadata(
             {
@@ -82,17 +84,14 @@ class DeltaIOManager(DeltaWriter, dg.IOManager):
         table = self.table(context.asset_key)
         wanted = (context.definition_metadata or {}).get("delta_version")
         version = self.version(table) if wanted is None else int(wanted)
+        provenance.loaded(context, version)
         keys = sorted(context.asset_partition_keys) if context.has_asset_partitions else None
         context.log.info("%s: reading version %d%s", table.path, version, f", {len(keys)} partitions" if keys else "")
         kind = context.dagster_type.typing_type
         if kind not in (pd.DataFrame, pa.Table):
             return self.read(table, keys, version)
         rows = self.read_arrow(table, keys, version=version)
-        if kind is pa.Table:
-            return rows
-        frame = rows.to_pandas()
-        frame.attrs["delta_version"] = version
-        return frame
+        return rows if kind is pa.Table else rows.to_pandas()
 
     def table(self, key: dg.AssetKey) -> Table:
         if key not in self._tables:

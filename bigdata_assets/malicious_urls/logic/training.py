@@ -90,7 +90,6 @@ def report(
         },
         figures=evaluation.figures(first["truth"], first["answers"], classes, shown),
         evaluations=tuple(_evaluations(figures_of, models)),
-        provenance={"inputs": {"malicious_urls/labelled_urls": int(labelled.attrs.get("delta_version", -1))}},
         untold="too few benign rows to tell",
     )
 

@@ -244,11 +244,7 @@ def test_the_report_has_the_baselines_on_the_same_rows(fitted, monkeypatch):
     pixels = [np.frombuffer(view, np.uint8)[:238].astype(np.float32) for view in table[COLUMNS[0.5]]]
     features = table[["id", "label", "sample_type"]].assign(**dict.fromkeys(COLUMNS.values(), pd.Series(pixels)))
     monkeypatch.setattr(cnn, "fit", lambda *_, **__: fitted)
-    card = {
-        "parameters": cnn.parameters(TINY, fitted),
-        "history": fitted.history,
-        "inputs": {"gravitational_waves/glitch_views": 1},
-    }
+    card = {"parameters": cnn.parameters(TINY, fitted), "history": fitted.history}
     page = cnn_report.report(table, features, fitted.model, card, 2, 2, epochs=3, why="So few.")
     assert "2-fold cross-validation, 2 times, over 24 glitches" in page.summary
     assert "at most 3 epochs each" in page.summary
