@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from bigdata_assets import settings
+from bigdata_assets import maintenance, settings
 from bigdata_assets.alerts import run_failure_alert
 from bigdata_assets.branch import Available, Branch
 from bigdata_assets.crimes.definitions import CRIMES_BRANCH
@@ -25,12 +25,14 @@ def build(
 ) -> dg.Definitions:
     """Branches with resources for the given settings; `overrides` replaces resources by key, for tests."""
     every = [*branches, ledger_branch(branches)]
+    tables = [table for branch in every for table in branch.tables]
     shared = dg.Definitions(
-        resources=resources(configuration, [table for branch in every for table in branch.tables]) | overrides,
+        resources=resources(configuration, tables) | overrides,
         executor=executor or process_per_step(configuration),
         sensors=[run_failure_alert(configuration), REFRESH],
     )
-    return dg.Definitions.merge(shared, *[branch.definitions(configuration) for branch in every])
+    parts = [maintenance.definitions(tables), *(branch.definitions(configuration) for branch in every)]
+    return dg.Definitions.merge(shared, *parts)
 
 
 def available_partitions(

@@ -33,6 +33,8 @@ from bigdata_assets.tables import Table, sql_name
 
 KEPT_S = 7 * 86_400
 """How long `compact` keeps what no version names, as vacuum does by default."""
+ARRAY_ROWS = 64
+"""Of a row group of joined files that hold long arrays: a reader has one of them in memory."""
 MAX_ATTEMPTS = 8
 REFUSED_ROWS = ("Invalid data found", "USER_RAISED_EXCEPTION")
 """In the message of deltalake, and of Spark for what `_checked` raises, where rows break the declaration."""
@@ -263,9 +265,19 @@ class DeltaWriter(DeltaReader):
         """Join small files; what no version of the last week needs any more is removed. Readers and writers go on.
 
         So are files of that age that no version ever had: those of writers that were killed before their commit.
+
+        Raises:
+            DeltaTableError: others were first, again and again.
         """
-        metrics = with_retry(lambda: self.stored(table).optimize.compact(), table.path)  # noqa: PLW0108 -- anew each time
+        return with_retry(lambda: self._compact(table), table.path)
+
+    def _compact(self, table: Table) -> dict[str, Any]:
+        from deltalake import WriterProperties
+
+        arrays = any(isinstance(column.type, ArrayType) for column in table.columns)
+        properties = WriterProperties(max_row_group_size=ARRAY_ROWS) if arrays else None
         stored = self.stored(table)
+        metrics = stored.optimize.compact(writer_properties=properties)
         removed = stored.vacuum(dry_run=False, full=True)
         for folder in UPath(self.location(table)).glob("staged-*"):  # vacuum leaves empty ones
             if time.time() - folder.stat().st_mtime > KEPT_S and not any(path.is_file() for path in folder.rglob("*")):
