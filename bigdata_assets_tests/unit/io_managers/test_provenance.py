@@ -33,12 +33,12 @@ def parted(context: dg.AssetExecutionContext) -> pd.DataFrame:
     return pd.DataFrame({"part": context.partition_keys, "n": 1})
 
 
-@dg.asset(key_prefix="toy", io_manager_key="sklearn_model", code_version="1")
+@dg.asset(key_prefix="toy", group_name="toy", io_manager_key="sklearn_model", code_version="1")
 def model(rows: pd.DataFrame, parted: pa.Table) -> TrainedModel:
     return TrainedModel({"n": len(rows) + parted.num_rows}, ("x",))
 
 
-@dg.asset(key_prefix="toy", io_manager_key="report", code_version="1")
+@dg.asset(key_prefix="toy", group_name="toy", io_manager_key="report", code_version="1")
 def report(rows: pa.Table, model: StoredModel) -> Report:
     return Report("t", model.version, provenance={"inputs": {"toy/by_itself": 7}, "more": rows.num_rows})
 
@@ -48,7 +48,7 @@ class Toy:
         self.storage, self.instance = folder / "storage", instance
         self.delta = DeltaIOManager(str(self.storage), SparkResource(remote=""), [ROWS, PARTED])
 
-    def run(self, *assets, keys=()):
+    def run(self, assets, keys=()):
         resources = {
             "delta": delta_io_manager([ROWS, PARTED]).configured({"storage": str(self.storage)}),
             "spark": SparkResource(remote=""),
@@ -58,7 +58,7 @@ class Toy:
         ends = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
         options = {"tags": dict(zip(ends, (keys[0], keys[-1]), strict=True)) if keys else {}}
         everything = [rows, parted, model, report]
-        return dg.materialize(everything, assets, instance=self.instance, resources=resources, **options)
+        return dg.materialize(everything, selection=assets, instance=self.instance, resources=resources, **options)
 
     def stored(self, name: str, marker: str) -> dict:
         (path,) = [*self.storage.glob(f"toy/{name}/*/{marker}"), *self.storage.glob(f"reports/toy/{name}/*/{marker}")]
