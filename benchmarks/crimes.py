@@ -25,8 +25,8 @@ from bigdata_assets.crimes.logic import exports, messages
 from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIMES
 from bigdata_assets.crimes.sample import write_sample
 from bigdata_assets.crimes.tables import STREAM_TABLES
-from bigdata_assets.partition_ranges import tags_for
 from bigdata_assets.resources.kafka import KafkaResource
+from bigdata_assets.runs.ranges import tags_for
 from bigdata_assets.settings import Settings
 from bigdata_assets.streams.planner import Planner
 

@@ -10,9 +10,9 @@ import click
 from dotenv import load_dotenv
 
 import bigdata_assets
-from bigdata_assets import fork_server
 from bigdata_assets import settings as settings_module
 from bigdata_assets.commands import group
+from bigdata_assets.runs import fork_server
 from bigdata_assets.services import cli as services_cli
 from bigdata_assets.services.jars import JarsError
 from bigdata_assets.services.supervisor import ServiceError
@@ -40,7 +40,7 @@ def materialize(select: str, partitions: tuple[str, ...], missing: bool) -> None
     os.environ.update(settings.environment())
     log = settings.services_dir / "logs" / "materialize.log"
     fork_server.start(log)
-    from bigdata_assets import materializing
+    from bigdata_assets.runs import materializing
     from bigdata_assets.services import stack
 
     stack.prepare_dagster_home(settings, end_runs=False)

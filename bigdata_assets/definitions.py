@@ -5,13 +5,14 @@ from typing import Any
 
 import dagster as dg
 
-from bigdata_assets import maintenance, settings
-from bigdata_assets.alerts import run_failure_alert
+from bigdata_assets import settings
 from bigdata_assets.branch import Available, Branch
 from bigdata_assets.crimes.definitions import CRIMES_BRANCH
 from bigdata_assets.gravitational_waves.definitions import GRAVITATIONAL_WAVES
 from bigdata_assets.malicious_urls.definitions import MALICIOUS_URLS
 from bigdata_assets.models.assets import ledger_branch
+from bigdata_assets.runs import maintenance
+from bigdata_assets.runs.alerts import run_failure_alert
 from bigdata_assets.runtime import REFRESH, process_per_step, resources
 
 BRANCHES = (CRIMES_BRANCH, GRAVITATIONAL_WAVES, MALICIOUS_URLS)

@@ -5,7 +5,6 @@ from typing import Any
 
 import dagster as dg
 
-from bigdata_assets.fork_server import PRELOADED
 from bigdata_assets.io_managers.delta import delta_io_manager
 from bigdata_assets.io_managers.keras_model import KerasModelIOManager
 from bigdata_assets.io_managers.report import ReportIOManager
@@ -14,6 +13,7 @@ from bigdata_assets.io_managers.spark_model import SparkModelIOManager
 from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.resources.snapshots import SnapshotStore
 from bigdata_assets.resources.spark import SparkResource
+from bigdata_assets.runs.fork_server import PRELOADED
 from bigdata_assets.settings import REFRESH_SENSOR, Settings
 from bigdata_assets.sources import Sources
 from bigdata_assets.tables import Table

@@ -36,9 +36,9 @@ from bigdata_assets.io_managers.model_card import THRESHOLD, threshold_of
 from bigdata_assets.io_managers.sklearn_model import StoredModel, TrainedModel
 from bigdata_assets.io_managers.spark_model import StoredSparkModel, TrainedSparkModel
 from bigdata_assets.io_managers.staging import StagedFiles
-from bigdata_assets.partition_ranges import FILE_VERSION
 from bigdata_assets.reports import Report
 from bigdata_assets.resources.spark import SparkResource
+from bigdata_assets.runs.ranges import FILE_VERSION
 from bigdata_assets.sources import Sources
 
 WHERE: dict[str, Any] = {"group_name": BRANCH, "owners": [f"team:{BRANCH}"], "key_prefix": BRANCH}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import dagster as dg
 
-from bigdata_assets.file_runs import file_requests
 from bigdata_assets.gravitational_waves.partitions import SKY_EVENTS, events_folder
 from bigdata_assets.gravitational_waves.tables import (
     BRANCH,
@@ -16,6 +15,7 @@ from bigdata_assets.gravitational_waves.tables import (
     QUARANTINED_STRAIN,
     STRAIN,
 )
+from bigdata_assets.runs.files import file_requests
 from bigdata_assets.sources import Sources
 
 SETTLE_S = 60

@@ -24,9 +24,9 @@ from bigdata_assets.malicious_urls.tables import (
     TOP_DOMAINS,
     URL_BATCHES,
 )
-from bigdata_assets.partition_ranges import FILE_VERSION
 from bigdata_assets.reports import Report
 from bigdata_assets.resources.spark import SparkResource
+from bigdata_assets.runs.ranges import FILE_VERSION
 from bigdata_assets.runtime import REFRESHED_BY_INPUT
 from bigdata_assets.sources import Sources
 

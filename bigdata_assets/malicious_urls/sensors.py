@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from bigdata_assets.file_runs import file_requests
 from bigdata_assets.malicious_urls.partitions import (
     LANDED_FILES,
     LandedFile,
@@ -15,7 +14,8 @@ from bigdata_assets.malicious_urls.partitions import (
     landing_folder,
 )
 from bigdata_assets.malicious_urls.tables import PREDICTIONS, QUARANTINED_BATCH_URLS, URL_BATCHES
-from bigdata_assets.partition_ranges import in_work
+from bigdata_assets.runs.files import file_requests
+from bigdata_assets.runs.ranges import in_work
 from bigdata_assets.settings import Settings
 
 SETTLE_S = 10

@@ -17,9 +17,9 @@ from typing import Any
 import dagster as dg
 from filelock import FileLock
 
-from bigdata_assets.interruptions import NO_OTHER_RETRY, Attempts, attempts, ended_at, runs_by_tag
-from bigdata_assets.partition_ranges import ONE_KEY, RANGE_START, contiguous, covered, in_work, tags_for
 from bigdata_assets.resources.kafka import KafkaResource, KafkaUnreachableError, Offsets
+from bigdata_assets.runs.interruptions import NO_OTHER_RETRY, Attempts, attempts, ended_at, runs_by_tag
+from bigdata_assets.runs.ranges import ONE_KEY, RANGE_START, contiguous, covered, in_work, tags_for
 from bigdata_assets.settings import Settings
 from bigdata_assets.streams.batches import Batch, BatchError, lag, plan
 from bigdata_assets.streams.stream import Settled, Stream

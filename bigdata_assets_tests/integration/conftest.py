@@ -16,8 +16,8 @@ import pytest
 from bigdata_assets import definitions
 from bigdata_assets.branch import Branch
 from bigdata_assets.definitions import BRANCHES
-from bigdata_assets.partition_ranges import tags_for
 from bigdata_assets.resources.kafka import KafkaResource
+from bigdata_assets.runs.ranges import tags_for
 from bigdata_assets.services import template
 from bigdata_assets.settings import PROJECT_ROOT, Settings
 from bigdata_assets_tests.conftest import Engines

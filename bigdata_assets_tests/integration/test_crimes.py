@@ -18,14 +18,14 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from bigdata_assets import interruptions
 from bigdata_assets.crimes import learning, producer
 from bigdata_assets.crimes.logic import exports, window
 from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIMES
 from bigdata_assets.crimes.source import SOURCE
 from bigdata_assets.crimes.tables import TABLES as DECLARED
-from bigdata_assets.partition_ranges import ONE_KEY
 from bigdata_assets.resources.kafka import KafkaResource
+from bigdata_assets.runs import interruptions
+from bigdata_assets.runs.ranges import ONE_KEY
 from bigdata_assets.services.stack import end_unfinished_runs
 from bigdata_assets.streams.assets import batch_sensor
 from bigdata_assets.streams.batches import parse

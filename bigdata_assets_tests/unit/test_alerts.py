@@ -3,8 +3,9 @@ import json
 import dagster as dg
 import pytest
 
-from bigdata_assets import alerts, settings
-from bigdata_assets.partition_ranges import tags_for
+from bigdata_assets import settings
+from bigdata_assets.runs import alerts
+from bigdata_assets.runs.ranges import tags_for
 
 URL = "http://127.0.0.1/webhook"
 

@@ -9,10 +9,10 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from pyspark.sql import types as T
 
-from bigdata_assets import maintenance
 from bigdata_assets.definitions import BRANCHES, defs
 from bigdata_assets.io_managers.delta import DeltaIOManager
 from bigdata_assets.resources.spark import SparkResource
+from bigdata_assets.runs import maintenance
 from bigdata_assets.tables import Column, Table
 
 KEY, N = Column("part", T.StringType(), "The key."), Column("n", T.LongType(), "A number.")

@@ -2,8 +2,8 @@ import dagster as dg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigdata_assets.materializing import in_order
-from bigdata_assets.partition_ranges import contiguous
+from bigdata_assets.runs.materializing import in_order
+from bigdata_assets.runs.ranges import contiguous
 
 PARTS = dg.DynamicPartitionsDefinition(name="parts")
 

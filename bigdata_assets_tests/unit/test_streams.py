@@ -10,9 +10,9 @@ from dagster._core.test_utils import create_run_for_test
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigdata_assets import interruptions
-from bigdata_assets.partition_ranges import RANGE_END, RANGE_START, covered, tags_for
 from bigdata_assets.resources.kafka import KafkaResource, Offsets
+from bigdata_assets.runs import interruptions
+from bigdata_assets.runs.ranges import RANGE_END, RANGE_START, covered, tags_for
 from bigdata_assets.settings import Settings
 from bigdata_assets.streams import planner
 from bigdata_assets.streams import stream as stream_module

@@ -5,12 +5,13 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
-from bigdata_assets import cli, definitions, interruptions, runtime, settings
-from bigdata_assets.file_runs import MAX_ATTEMPTS
+from bigdata_assets import cli, definitions, runtime, settings
 from bigdata_assets.gravitational_waves.logic import events
 from bigdata_assets.gravitational_waves.partitions import SKY_EVENTS
 from bigdata_assets.gravitational_waves.sensors import MODELS, look_at_event, new_strain_files
 from bigdata_assets.gravitational_waves.tables import BRANCH, EVENT_PREDICTIONS, STRAIN
+from bigdata_assets.runs import interruptions
+from bigdata_assets.runs.files import MAX_ATTEMPTS
 from bigdata_assets_tests.runs import ERROR, fail
 from bigdata_assets_tests.unit.gravitational_waves.test_events import GPS_S, put_file
 

@@ -5,7 +5,7 @@ import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
-from bigdata_assets import definitions, interruptions
+from bigdata_assets import definitions
 from bigdata_assets import settings as settings_module
 from bigdata_assets.malicious_urls import sensors
 from bigdata_assets.malicious_urls.asset_checks import total_variation
@@ -17,7 +17,8 @@ from bigdata_assets.malicious_urls.partitions import (
     landing_folder,
 )
 from bigdata_assets.malicious_urls.tables import PREDICTIONS, QUARANTINED_BATCH_URLS, URL_BATCHES
-from bigdata_assets.partition_ranges import tags_for
+from bigdata_assets.runs import interruptions
+from bigdata_assets.runs.ranges import tags_for
 from bigdata_assets_tests.runs import ERROR, fail
 
 

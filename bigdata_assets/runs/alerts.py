@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from bigdata_assets.partition_ranges import as_option
+from bigdata_assets.runs.ranges import as_option
 from bigdata_assets.settings import Settings
 
 TIMEOUT_S = 10

@@ -18,10 +18,10 @@ from dagster._utils.interrupts import check_captured_interrupt
 from tqdm import tqdm
 
 from bigdata_assets import definitions
-from bigdata_assets.alerts import reason
 from bigdata_assets.branch import Available
-from bigdata_assets.partition_ranges import contiguous, tags_for
 from bigdata_assets.run_launcher import this_process
+from bigdata_assets.runs.alerts import reason
+from bigdata_assets.runs.ranges import contiguous, tags_for
 
 ASSET_JOB = "__ASSET_JOB"
 INTERRUPTED = RunFailureReason.UNEXPECTED_TERMINATION

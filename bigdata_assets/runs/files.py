@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 
 import dagster as dg
 
-from bigdata_assets.interruptions import NO_OTHER_RETRY, is_to_be_tried, runs_by_tag
-from bigdata_assets.partition_ranges import in_work, is_made_of
+from bigdata_assets.runs.interruptions import NO_OTHER_RETRY, is_to_be_tried, runs_by_tag
+from bigdata_assets.runs.ranges import in_work, is_made_of
 
 MAX_ATTEMPTS = 3
 """A file whose runs keep failing is left to the reader of the run's log; it can still be run by hand."""
