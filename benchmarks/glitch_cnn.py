@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from bigdata_assets.gravitational_waves.logic import cnn
-from bigdata_assets.gravitational_waves.logic.gravity_spy import CLASSES
+from bigdata_assets.gravitational_waves.logic.classifiers import cnn
+from bigdata_assets.gravitational_waves.logic.training.gravity_spy import CLASSES
 
 GLITCHES = 256
 EPOCHS = 4

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bigdata_assets import settings as settings_module
-from bigdata_assets.gravitational_waves.logic import training_set
-from bigdata_assets.gravitational_waves.logic.gravity_spy import CLASSES, VIEWS_S
+from bigdata_assets.gravitational_waves.logic.training import training_set
+from bigdata_assets.gravitational_waves.logic.training.gravity_spy import CLASSES, VIEWS_S
 from bigdata_assets.gravitational_waves.tables import QUARANTINED_SPECTROGRAMS, SPECTROGRAMS, TABLES
 from bigdata_assets.io_managers.delta import DeltaIOManager
 from bigdata_assets.resources.spark import SparkResource

@@ -15,8 +15,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from bigdata_assets import settings as settings_module
 from bigdata_assets.gravitational_waves import sample
-from bigdata_assets.gravitational_waves.logic import cnn, cnn_report, features, metadata, rbf, svc, training_set
-from bigdata_assets.gravitational_waves.logic.gravity_spy import CLASSES
+from bigdata_assets.gravitational_waves.logic.classifiers import cnn, cnn_report, features, rbf, svc
+from bigdata_assets.gravitational_waves.logic.training import metadata, training_set
+from bigdata_assets.gravitational_waves.logic.training.gravity_spy import CLASSES
 from bigdata_assets.gravitational_waves.tables import GLITCH_FEATURES, SPECTROGRAMS, TABLES
 from bigdata_assets.io_managers.delta import DeltaIOManager
 from bigdata_assets.resources.spark import SparkResource

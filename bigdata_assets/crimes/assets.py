@@ -12,7 +12,7 @@ from pydantic import Field
 from pyspark.sql import DataFrame
 
 from bigdata_assets.catalogue import table_asset
-from bigdata_assets.crimes import learning
+from bigdata_assets.crimes import prequential_step
 from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIME_BATCHES, CRIMES, MONTHS
 from bigdata_assets.crimes.source import SOURCE
 from bigdata_assets.crimes.tables import (
@@ -132,7 +132,7 @@ def test_then_train(
     context: dg.AssetExecutionContext, crime_reports: pd.DataFrame, config: LearningConfig
 ) -> Iterator[dg.Output[Any]]:
     """Score each batch by the models that stood before it, then have them learn it."""
-    run = learning.test_then_train(context, crime_reports, config)
+    run = prequential_step.test_then_train(context, crime_reports, config)
     if ARREST_SCORES.key in context.selected_asset_keys:
         yield dg.Output(run.scores, "arrest_scores")
     if ARREST_MODELS in context.selected_asset_keys and run.learnt_all:

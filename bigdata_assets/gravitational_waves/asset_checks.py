@@ -47,7 +47,7 @@ def share_quarantined_spectrograms(context: dg.AssetCheckExecutionContext) -> dg
 @dg.asset_check(asset=SPECTROGRAMS.key, required_resource_keys={"sources"})
 def labels_are_known(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
     """The file has no group beside the 22 classes: what it has there is in no partition."""
-    from bigdata_assets.gravitational_waves.logic import training_set
+    from bigdata_assets.gravitational_waves.logic.training import training_set
 
     unknown = training_set.unknown_labels(context.resources.sources.folder(SOURCE) / training_set.FILE)
     return dg.AssetCheckResult(
@@ -100,7 +100,7 @@ def events_have_strain(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckR
 @dg.asset_check(asset=EVENT_PREDICTIONS.key, required_resource_keys={"delta"})
 def only_events_are_chirps(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
     """Each model calls the run's events chirps, and none of the background beside them."""
-    from bigdata_assets.gravitational_waves.logic import sky
+    from bigdata_assets.gravitational_waves.logic.strain import scans
 
     predicted = context.resources.delta.read_arrow(EVENT_PREDICTIONS, run_keys(context)).to_pandas()
     return dg.AssetCheckResult(
@@ -108,7 +108,7 @@ def only_events_are_chirps(context: dg.AssetCheckExecutionContext) -> dg.AssetCh
         severity=dg.AssetCheckSeverity.WARN,
         metadata={
             model: ", ".join(f"{name} {count}" for name, count in row.items())
-            for model, row in sky.agreement(predicted).items()
+            for model, row in scans.agreement(predicted).items()
         },
     )
 

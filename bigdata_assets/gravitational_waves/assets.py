@@ -121,7 +121,7 @@ class CnnReportConfig(dg.Config):
 )
 def spectrograms(context: dg.AssetExecutionContext) -> tuple[StagedFiles, pa.Table]:
     """The images of the run's classes, and the datasets that are none."""
-    from bigdata_assets.gravitational_waves.logic import training_set
+    from bigdata_assets.gravitational_waves.logic.training import training_set
 
     resources, labels = context.resources, sorted(context.partition_keys)
     path = resources.sources.folder(SOURCE) / training_set.FILE
@@ -138,7 +138,7 @@ def spectrograms(context: dg.AssetExecutionContext) -> tuple[StagedFiles, pa.Tab
 )
 def glitch_metadata(sources: Sources) -> tuple[pa.Table, pa.Table]:
     """The 28 official columns of every glitch, and the rows that could not be used."""
-    from bigdata_assets.gravitational_waves.logic import metadata
+    from bigdata_assets.gravitational_waves.logic.training import metadata
 
     return metadata.read(sources.folder(SOURCE) / metadata.FILE)
 
@@ -152,7 +152,7 @@ def glitch_metadata(sources: Sources) -> tuple[pa.Table, pa.Table]:
 )
 def spectrogram_gallery(spectrograms: DataFrame) -> Report:
     """Pictures and counts."""
-    from bigdata_assets.gravitational_waves.logic import gallery
+    from bigdata_assets.gravitational_waves.logic.training import gallery
 
     return gallery.gallery(spectrograms)
 
@@ -160,7 +160,7 @@ def spectrogram_gallery(spectrograms: DataFrame) -> Report:
 @dg.asset(**table_asset(GLITCH_FEATURES, "1"))
 def glitch_features(spectrograms: DataFrame) -> DataFrame:
     """Each glitch's four views, pooled."""
-    from bigdata_assets.gravitational_waves.logic import features
+    from bigdata_assets.gravitational_waves.logic.classifiers import features
 
     return features.features(spectrograms)
 
@@ -170,7 +170,7 @@ def chirp_svc_tuning(
     glitch_features: DataFrame, spark: SparkResource, config: TuningConfig, sources: Sources
 ) -> pd.DataFrame:
     """Settings of the chirp classifier, each tried on the training rows."""
-    from bigdata_assets.gravitational_waves.logic import svc
+    from bigdata_assets.gravitational_waves.logic.classifiers import svc
 
     views_s = config.views_s or VIEWS_TRIED[: 1 if sources.is_sample else None]
     grid = [
@@ -191,7 +191,7 @@ def chirp_svc_tuning(
 )
 def chirp_svc(glitch_features: DataFrame, chirp_svc_tuning: pd.DataFrame) -> TrainedSparkModel:
     """A pipeline of Spark ML, fitted on the training rows."""
-    from bigdata_assets.gravitational_waves.logic import chirp_report, svc
+    from bigdata_assets.gravitational_waves.logic.classifiers import chirp_report, svc
 
     settings = svc.chosen(chirp_svc_tuning)
     vectors = svc.vectors(glitch_features.where(NO_TEST), settings)
@@ -212,7 +212,7 @@ def chirp_svc(glitch_features: DataFrame, chirp_svc_tuning: pd.DataFrame) -> Tra
 )
 def rbf_svm(glitch_features: pd.DataFrame, config: SeedConfig) -> TrainedModel:
     """A scikit-learn pipeline, fitted on the training rows."""
-    from bigdata_assets.gravitational_waves.logic import chirp_report, rbf
+    from bigdata_assets.gravitational_waves.logic.classifiers import chirp_report, rbf
 
     rows = rbf.with_pixels(glitch_features.query("sample_type != 'test'"))
     training = rows[rows["sample_type"] == "train"]
@@ -229,7 +229,7 @@ def rbf_svm(glitch_features: pd.DataFrame, config: SeedConfig) -> TrainedModel:
 @dg.asset(**table_asset(GLITCH_VIEWS, "1"))
 def glitch_views(spectrograms: DataFrame) -> DataFrame:
     """Each glitch's four views, as the network reads them."""
-    from bigdata_assets.gravitational_waves.logic import cnn
+    from bigdata_assets.gravitational_waves.logic.classifiers import cnn
 
     return cnn.glitch_views(spectrograms)
 
@@ -243,7 +243,7 @@ def glitch_views(spectrograms: DataFrame) -> DataFrame:
 )
 def glitch_cnn(glitch_views: pd.DataFrame, config: CnnConfig) -> TrainedKerasModel:
     """A Keras model, stopped on the validation rows."""
-    from bigdata_assets.gravitational_waves.logic import chirp_report, cnn
+    from bigdata_assets.gravitational_waves.logic.classifiers import chirp_report, cnn
 
     settings, rows = cnn.CnnSettings(**config.model_dump()), cnn.glitches(glitch_views)
     fitted = cnn.fit(rows.of("train"), rows.of("validation"), settings)
@@ -269,7 +269,7 @@ def chirp_predictions(
     glitch_cnn: StoredKerasModel,
 ) -> pd.DataFrame:
     """Every glitch's margins, put together by its id."""
-    from bigdata_assets.gravitational_waves.logic import chirp_report, cnn, rbf, svc
+    from bigdata_assets.gravitational_waves.logic.classifiers import chirp_report, cnn, rbf, svc
 
     settings = svc.from_parameters(chirp_svc.card["parameters"])
     linear = svc.margins(chirp_svc.load(), svc.vectors(glitch_features, settings)).toPandas()
@@ -307,7 +307,7 @@ def chirp_svc_report(
     sources: Sources,
 ) -> Report:
     """Figures of the models on rows they have not seen."""
-    from bigdata_assets.gravitational_waves.logic import chirp_report, svc
+    from bigdata_assets.gravitational_waves.logic.classifiers import chirp_report, svc
 
     settings = svc.from_parameters(chirp_svc.card["parameters"])
     return chirp_report.report(
@@ -340,7 +340,7 @@ def glitch_cnn_report(
     sources: Sources,
 ) -> Report:
     """Figures on rows that the network has not seen."""
-    from bigdata_assets.gravitational_waves.logic import cnn_report
+    from bigdata_assets.gravitational_waves.logic.classifiers import cnn_report
 
     return cnn_report.report(
         glitch_views,
@@ -364,15 +364,15 @@ def glitch_cnn_report(
 )
 def strain(context: dg.AssetExecutionContext, sources: Sources) -> tuple[pa.Table, pa.Table]:
     """The seconds around the run's events, and the files that cannot be used."""
-    from bigdata_assets.gravitational_waves.logic import events, sky
-    from bigdata_assets.gravitational_waves.logic.strain import StrainFileError
+    from bigdata_assets.gravitational_waves.logic.strain import events, scans
+    from bigdata_assets.gravitational_waves.logic.strain.strain import StrainFileError
 
     folder = sources.folder(SOURCE, download=False)
     for key in context.partition_keys:
         with contextlib.suppress(StrainFileError):  # said in quarantined_strain
             version = {FILE_VERSION: events.version(events.file_of(folder, key))}
             context.add_asset_metadata(version, asset_key=STRAIN.key, partition_key=key)
-    found, refused = sky.read_strain(folder, sorted(context.partition_keys))
+    found, refused = scans.read_strain(folder, sorted(context.partition_keys))
     return (
         pa.concat_tables([STRAIN.arrow_schema.empty_table(), *found], promote_options="permissive"),
         pa.Table.from_pylist(refused, schema=QUARANTINED_STRAIN.arrow_schema),
@@ -395,14 +395,14 @@ def strain(context: dg.AssetExecutionContext, sources: Sources) -> tuple[pa.Tabl
 )
 def strain_report(context: dg.AssetExecutionContext, strain: pa.Table) -> Report:
     """Pictures and figures of one event in one detector."""
-    from bigdata_assets.gravitational_waves.logic import events, sky, strain_report
+    from bigdata_assets.gravitational_waves.logic.strain import events, scans, strain_report
 
     folder = context.resources.sources.folder(SOURCE, download=False)
     name, detector = events.parse(context.partition_key)
     event = events.named(events.read(folder), name)
     # From the files: the runs of the event's other detectors may be under way.
-    beside, _ = sky.read_strain(folder, [f"{name}-{other}" for other in events.DETECTORS if other != detector])
-    found = sky.by_detector(strain) | sky.by_detectors(beside)
+    beside, _ = scans.read_strain(folder, [f"{name}-{other}" for other in events.DETECTORS if other != detector])
+    found = scans.by_detector(strain) | scans.by_detectors(beside)
     return strain_report.report(found, detector, event)
 
 
@@ -416,9 +416,9 @@ def strain_report(context: dg.AssetExecutionContext, strain: pa.Table) -> Report
 )
 def qscans(context: dg.AssetExecutionContext, strain: DataFrame, config: ScanConfig) -> tuple[pa.Table, pa.Table]:
     """Q-scans of the run's events and of the background beside them, made by Spark's workers."""
-    from bigdata_assets.gravitational_waves.logic import sky
+    from bigdata_assets.gravitational_waves.logic.strain import scans
 
-    scanned = sky.scan(strain, len(context.partition_keys), config.background)
+    scanned = scans.scan(strain, len(context.partition_keys), config.background)
     made = pc.is_null(scanned["reason"])
     return (
         scanned.filter(made).select(QSCANS.column_names),
@@ -434,20 +434,21 @@ def event_predictions(
     glitch_cnn: StoredKerasModel,
 ) -> pd.DataFrame:
     """What each model says of the run's Q-scans."""
-    from bigdata_assets.gravitational_waves.logic import cnn, features, rbf, sky, svc
+    from bigdata_assets.gravitational_waves.logic.classifiers import cnn, features, rbf, svc
+    from bigdata_assets.gravitational_waves.logic.strain import scans
 
-    scans, margins = sky.scans_of(qscans), {}
-    if len(scans):
-        glitches = features.features(sky.as_glitches(qscans))
+    found, margins = scans.scans_of(qscans), {}
+    if len(found):
+        glitches = features.features(scans.as_glitches(qscans))
         settings = svc.from_parameters(chirp_svc.card["parameters"])
         linear = svc.margins(chirp_svc.load(), svc.vectors(glitches, settings))
         margins["chirp_svc"] = linear.select("id", "margin").toPandas()
         rows = rbf.with_pixels(glitches.toPandas())
         margins["rbf_svm"] = rows[["id"]].assign(margin=rbf.margins(rbf_svm.load(rbf.TRUSTED_TYPES), rows))
-        views = cnn.glitches(cnn.glitch_views(sky.as_glitches(qscans)).toPandas())
-        margins["glitch_cnn"] = sky.of_network(views.ids, cnn.probabilities(glitch_cnn.load(), views.views))
+        views = cnn.glitches(cnn.glitch_views(scans.as_glitches(qscans)).toPandas())
+        margins["glitch_cnn"] = scans.of_network(views.ids, cnn.probabilities(glitch_cnn.load(), views.views))
     judges = _judges(chirp_svc=chirp_svc.card, rbf_svm=rbf_svm.card, glitch_cnn=glitch_cnn.card)
-    return sky.predictions(scans, margins, judges)
+    return scans.predictions(found, margins, judges)
 
 
 ASSETS: Sequence[dg.AssetsDefinition] = (

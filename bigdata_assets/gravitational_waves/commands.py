@@ -18,8 +18,8 @@ def add_event(name: str, gps: float | None, masses: tuple[float, float] | None) 
 
     from bigdata_assets import runtime
     from bigdata_assets.gravitational_waves import partitions
-    from bigdata_assets.gravitational_waves.logic import events
-    from bigdata_assets.gravitational_waves.logic.strain import StrainFileError
+    from bigdata_assets.gravitational_waves.logic.strain import events
+    from bigdata_assets.gravitational_waves.logic.strain.strain import StrainFileError
     from bigdata_assets.services import stack
 
     settings = settings_module.load()

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from bigdata_assets.branch import Available
-from bigdata_assets.gravitational_waves.logic.gravity_spy import CLASSES
+from bigdata_assets.gravitational_waves.logic.training.gravity_spy import CLASSES
 from bigdata_assets.gravitational_waves.source import SOURCE
 from bigdata_assets.sources import Sources, SourceUnavailableError
 
@@ -31,8 +31,8 @@ def available(resources: Mapping[str, Any], instance: dg.DagsterInstance) -> Ava
     """All classes: of one that the file lacks there are no rows. Events, added: none, and a warning, where the list of
     them is broken.
     """
-    from bigdata_assets.gravitational_waves.logic import events
-    from bigdata_assets.gravitational_waves.logic.strain import StrainFileError
+    from bigdata_assets.gravitational_waves.logic.strain import events
+    from bigdata_assets.gravitational_waves.logic.strain.strain import StrainFileError
 
     folder, keys = events_folder(resources["sources"]), []
     try:

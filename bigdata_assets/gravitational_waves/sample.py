@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bigdata_assets.gravitational_waves.logic import events, metadata, qscans, signals
-from bigdata_assets.gravitational_waves.logic.gravity_spy import VIEWS_S
-from bigdata_assets.gravitational_waves.logic.training_set import FILE
+from bigdata_assets.gravitational_waves.logic.strain import events, qscans, simulation
+from bigdata_assets.gravitational_waves.logic.training import metadata
+from bigdata_assets.gravitational_waves.logic.training.gravity_spy import VIEWS_S
+from bigdata_assets.gravitational_waves.logic.training.training_set import FILE
 
 VERSION = 3
-GLITCHES: Mapping[str, int] = {"Chirp": 84, "No_Glitch": 42} | dict.fromkeys(signals.GLITCHES, 12)
+GLITCHES: Mapping[str, int] = {"Chirp": 84, "No_Glitch": 42} | dict.fromkeys(simulation.GLITCHES, 12)
 SAMPLE_TYPES = ("train", "test", "train", "train", "validation", "train", "train")
 """Repeated over the glitches of a class."""
 DURATION_S = qscans.MIN_STRAIN_S
@@ -83,9 +84,9 @@ def _write_strain(
 
     start, n_samples = int(event.gps_s) - STRAIN_S // 2, STRAIN_S * STRAIN_RATE_HZ
     masses = event.masses or (30.0, 30.0)
-    wave = signals.binary(masses, event.spins, n_samples, STRAIN_RATE_HZ, event.gps_s - start + delay_s)
-    strain = signals.noise(rng, n_samples, STRAIN_RATE_HZ)
-    strain += wave * snr / signals.optimal_snr(wave, STRAIN_RATE_HZ)
+    wave = simulation.binary(masses, event.spins, n_samples, STRAIN_RATE_HZ, event.gps_s - start + delay_s)
+    strain = simulation.noise(rng, n_samples, STRAIN_RATE_HZ)
+    strain += wave * snr / simulation.optimal_snr(wave, STRAIN_RATE_HZ)
     mask = np.full(STRAIN_S, 2 ** len(FLAGS) - 1, np.uint32)
     if gap:
         begin, end = gap
@@ -102,7 +103,7 @@ def _write_strain(
 def simulated_views(rng: np.random.Generator, label: str) -> tuple[np.ndarray, float]:
     """The four views of a simulated glitch, shape (4, 140, 170), and its signal-to-noise ratio."""
     n_samples = round(DURATION_S * qscans.RATE_HZ)
-    strain, snr = signals.simulated(rng, label, n_samples, qscans.RATE_HZ, DURATION_S / 2)
+    strain, snr = simulation.simulated(rng, label, n_samples, qscans.RATE_HZ, DURATION_S / 2)
     # Omicron's trigger times are within a few hundredths of a second of a glitch's loudest moment.
     return qscans.qscan(strain, qscans.RATE_HZ, DURATION_S / 2 + rng.normal(scale=0.01)), snr
 

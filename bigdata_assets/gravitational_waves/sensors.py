@@ -41,7 +41,7 @@ look_at_event = dg.define_asset_job(
 )
 def new_strain_files(context: dg.SensorEvaluationContext, sources: Sources) -> dg.SensorResult | dg.SkipReason:
     """Watches the list of events and the files beside it."""
-    from bigdata_assets.gravitational_waves.logic import events
+    from bigdata_assets.gravitational_waves.logic.strain import events
 
     folder = None if sources.is_sample else events_folder(sources)
     if folder is None:
@@ -63,7 +63,7 @@ def new_strain_files(context: dg.SensorEvaluationContext, sources: Sources) -> d
 
 def _settled_versions(folder: Path, keys: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Keys and the versions of their files, but for those that may still be written to."""
-    from bigdata_assets.gravitational_waves.logic import events
+    from bigdata_assets.gravitational_waves.logic.strain import events
 
     for key in keys:
         path = events.file_of(folder, key)

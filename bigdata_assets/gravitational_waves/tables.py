@@ -13,9 +13,9 @@ from pyspark.sql.types import (
     StringType,
 )
 
-from bigdata_assets.gravitational_waves.logic import metadata
-from bigdata_assets.gravitational_waves.logic.features import COLUMNS
-from bigdata_assets.gravitational_waves.logic.gravity_spy import CLASSES, SAMPLE_TYPES, VIEWS_S
+from bigdata_assets.gravitational_waves.logic.classifiers.features import COLUMNS
+from bigdata_assets.gravitational_waves.logic.training import metadata
+from bigdata_assets.gravitational_waves.logic.training.gravity_spy import CLASSES, SAMPLE_TYPES, VIEWS_S
 from bigdata_assets.tables import Column, Table
 
 BRANCH = "gravitational_waves"

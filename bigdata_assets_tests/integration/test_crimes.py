@@ -18,7 +18,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from bigdata_assets.crimes import learning, producer
+from bigdata_assets.crimes import prequential_step, producer
 from bigdata_assets.crimes.logic import exports, window
 from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIMES
 from bigdata_assets.crimes.source import SOURCE
@@ -242,7 +242,7 @@ def test_a_batch_that_fails_does_not_stop_the_stream_and_its_gap_heals(
         keys[3]: [keys[0]],
     }
     with monkeypatch.context() as patch:  # killed when it has learnt them all and has told nobody
-        patch.setattr(learning, "_tell", lambda *_: 1 / 0)
+        patch.setattr(prequential_step, "_tell", lambda *_: 1 / 0)
         assert not crimes.batches(keys[1], raise_on_error=False).success
     assert crimes.learnt() == {keys[0]}
     result = crimes.batches(keys[1])

@@ -14,8 +14,9 @@ import pytest
 from deltalake import DeltaTable
 
 from bigdata_assets import definitions
-from bigdata_assets.gravitational_waves.logic import cnn, svc, training_set
-from bigdata_assets.gravitational_waves.logic.gravity_spy import CLASSES, VIEWS_S
+from bigdata_assets.gravitational_waves.logic.classifiers import cnn, svc
+from bigdata_assets.gravitational_waves.logic.training import training_set
+from bigdata_assets.gravitational_waves.logic.training.gravity_spy import CLASSES, VIEWS_S
 from bigdata_assets.gravitational_waves.partitions import SKY_EVENTS
 from bigdata_assets.gravitational_waves.sample import GLITCHES
 from bigdata_assets.gravitational_waves.tables import SPECTROGRAMS, STRAIN

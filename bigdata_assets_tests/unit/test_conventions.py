@@ -86,9 +86,10 @@ def test_spark_workers_need_no_dagster():
         "import sys\n"
         "import bigdata_assets.malicious_urls.logic.reading, bigdata_assets.malicious_urls.logic.scoring\n"
         "import bigdata_assets.malicious_urls.logic.classifier, bigdata_assets.crimes.logic.exports\n"
-        "import bigdata_assets.gravitational_waves.logic.training_set\n"
-        "import bigdata_assets.gravitational_waves.logic.features, bigdata_assets.gravitational_waves.logic.cnn\n"
-        "import bigdata_assets.gravitational_waves.logic.sky, bigdata_assets.io_managers.staging\n"
+        "import bigdata_assets.gravitational_waves.logic.training.training_set\n"
+        "import bigdata_assets.gravitational_waves.logic.classifiers.features\n"
+        "import bigdata_assets.gravitational_waves.logic.classifiers.cnn\n"
+        "import bigdata_assets.gravitational_waves.logic.strain.scans, bigdata_assets.io_managers.staging\n"
         "print('dagster' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

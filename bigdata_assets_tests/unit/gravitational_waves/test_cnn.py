@@ -5,8 +5,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from bigdata_assets.gravitational_waves.logic import cnn, cnn_report
-from bigdata_assets.gravitational_waves.logic.cnn import (
+from bigdata_assets.gravitational_waves.logic.classifiers import cnn, cnn_report
+from bigdata_assets.gravitational_waves.logic.classifiers.cnn import (
     BACKGROUND_BYTE,
     COLS,
     SHAPE,
@@ -21,8 +21,8 @@ from bigdata_assets.gravitational_waves.logic.cnn import (
     shifted,
     to_stop_on,
 )
-from bigdata_assets.gravitational_waves.logic.features import COLUMNS, resampled, stand_ins_of
-from bigdata_assets.gravitational_waves.logic.gravity_spy import CLASSES, VIEWS_S
+from bigdata_assets.gravitational_waves.logic.classifiers.features import COLUMNS, resampled, stand_ins_of
+from bigdata_assets.gravitational_waves.logic.training.gravity_spy import CLASSES, VIEWS_S
 
 TINY = CnnSettings(epochs=6, batch_size=8, seed=3)
 NOTHING = np.zeros(0, int)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bigdata_assets.gravitational_waves.logic import events
-from bigdata_assets.gravitational_waves.logic.strain import StrainFileError
+from bigdata_assets.gravitational_waves.logic.strain import events
+from bigdata_assets.gravitational_waves.logic.strain.strain import StrainFileError
 
 GPS_S = 1_126_259_462.4
 

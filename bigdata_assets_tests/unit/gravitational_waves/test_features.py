@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from bigdata_assets.gravitational_waves.logic.features import pooled, rank, resampled
-from bigdata_assets.gravitational_waves.logic.gravity_spy import VIEWS_S
-from bigdata_assets.gravitational_waves.logic.qscans import BACKGROUND
+from bigdata_assets.gravitational_waves.logic.classifiers.features import pooled, rank, resampled
+from bigdata_assets.gravitational_waves.logic.strain.qscans import BACKGROUND
+from bigdata_assets.gravitational_waves.logic.training.gravity_spy import VIEWS_S
 
 TIMES = (np.arange(170) + 0.5) / 170 - 0.5
 """Of columns, in parts of the view."""

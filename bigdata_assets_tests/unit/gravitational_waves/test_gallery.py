@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from bigdata_assets.gravitational_waves.logic.gallery import report
+from bigdata_assets.gravitational_waves.logic.training.gallery import report
 
 
 def test_every_class_that_is_there_has_a_row_and_all_are_counted():

@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from bigdata_assets.gravitational_waves.logic import signals
-from bigdata_assets.gravitational_waves.logic.matched_filter import (
+from bigdata_assets.gravitational_waves.logic.strain import simulation
+from bigdata_assets.gravitational_waves.logic.strain.matched_filter import (
     AFTER_S,
     BEFORE_S,
     MIN_STRAIN_S,
     loudest_masses,
     matched_filter,
 )
-from bigdata_assets.gravitational_waves.logic.strain import StrainError, find, read
+from bigdata_assets.gravitational_waves.logic.strain.strain import StrainError, find, read
 from bigdata_assets_tests.integration.conftest import REAL_DATA
 
 RATE_HZ = 4_096
@@ -21,9 +21,9 @@ GW150914_S = 1_126_259_462.42
 def test_an_injection_is_found_with_its_snr_and_at_its_time(snr):
     n_samples = 64 * RATE_HZ
     merger_s = 40 + 123 / RATE_HZ
-    wave = signals.binary((36, 29), (0.1, -0.2), n_samples, RATE_HZ, merger_s)
-    strain = signals.noise(np.random.default_rng(2), n_samples, RATE_HZ)
-    strain += wave * snr / signals.optimal_snr(wave, RATE_HZ)
+    wave = simulation.binary((36, 29), (0.1, -0.2), n_samples, RATE_HZ, merger_s)
+    strain = simulation.noise(np.random.default_rng(2), n_samples, RATE_HZ)
+    strain += wave * snr / simulation.optimal_snr(wave, RATE_HZ)
     found = matched_filter(strain, RATE_HZ, (36, 29), (0.1, -0.2))
     assert found.time_s[found.peak] == pytest.approx(merger_s, abs=0.002)
     # One by one the noise adds or takes about 1.
@@ -35,9 +35,9 @@ def test_an_injection_is_found_with_its_snr_and_at_its_time(snr):
 
 def test_the_waveform_is_laid_over_the_strain():
     n_samples = 32 * RATE_HZ
-    wave = signals.binary((36, 29), (0.0, 0.0), n_samples, RATE_HZ, 20.0)
-    strain = signals.noise(np.random.default_rng(3), n_samples, RATE_HZ)
-    strain += wave * 40 / signals.optimal_snr(wave, RATE_HZ)
+    wave = simulation.binary((36, 29), (0.0, 0.0), n_samples, RATE_HZ, 20.0)
+    strain = simulation.noise(np.random.default_rng(3), n_samples, RATE_HZ)
+    strain += wave * 40 / simulation.optimal_snr(wave, RATE_HZ)
     found = matched_filter(strain, RATE_HZ, (36, 29))
     near = np.abs(found.white_time_s - found.time_s[found.peak]) < 0.05
     assert np.corrcoef(found.white[near], found.white_waveform[near])[0, 1] > 0.9
@@ -50,15 +50,15 @@ def test_something_loud_that_is_no_binary_fails_the_chi2_test():
     n_samples = 32 * RATE_HZ
     t = np.arange(n_samples) / RATE_HZ - 20
     pulse = np.exp(-((t / 0.003) ** 2)) * np.cos(2 * np.pi * 180 * t)
-    strain = signals.noise(np.random.default_rng(4), n_samples, RATE_HZ)
-    strain += pulse * 60 / signals.optimal_snr(pulse, RATE_HZ)
+    strain = simulation.noise(np.random.default_rng(4), n_samples, RATE_HZ)
+    strain += pulse * 60 / simulation.optimal_snr(pulse, RATE_HZ)
     found = matched_filter(strain, RATE_HZ, (36, 29))
     assert found.snr[found.peak] > 8
     assert found.reduced_chi2[found.peak] > 4
 
 
 def test_the_shortest_strain_has_an_answer():
-    strain = signals.noise(np.random.default_rng(0), round(MIN_STRAIN_S * RATE_HZ), RATE_HZ)
+    strain = simulation.noise(np.random.default_rng(0), round(MIN_STRAIN_S * RATE_HZ), RATE_HZ)
     found = matched_filter(strain, RATE_HZ, (36, 29))
     assert found.time_s[0] == pytest.approx(BEFORE_S, abs=0.02)
     assert found.time_s[-1] == pytest.approx(MIN_STRAIN_S - AFTER_S, abs=0.02)

@@ -1,6 +1,6 @@
 import pytest
 
-from bigdata_assets.gravitational_waves.logic.metadata import COLUMNS, FILE, MetadataError, read
+from bigdata_assets.gravitational_waves.logic.training.metadata import COLUMNS, FILE, MetadataError, read
 
 GOOD = {"gravityspy_id": "abc", "label": "Chirp", "sample_type": "train", "snr": "12.5", "peak_time": "1126259462"}
 

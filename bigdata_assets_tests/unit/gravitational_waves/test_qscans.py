@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from bigdata_assets.gravitational_waves.logic import gravity_spy, signals, training_set
-from bigdata_assets.gravitational_waves.logic.qscans import (
+from bigdata_assets.gravitational_waves.logic.strain import simulation
+from bigdata_assets.gravitational_waves.logic.strain.qscans import (
     BACKGROUND,
     BAND_HZ,
     MIN_STRAIN_S,
@@ -15,7 +15,8 @@ from bigdata_assets.gravitational_waves.logic.qscans import (
     views,
     whitened,
 )
-from bigdata_assets.gravitational_waves.logic.strain import StrainError
+from bigdata_assets.gravitational_waves.logic.strain.strain import StrainError
+from bigdata_assets.gravitational_waves.logic.training import gravity_spy, training_set
 from bigdata_assets_tests.integration.conftest import REAL_DATA
 
 MIDDLE_S = MIN_STRAIN_S / 2
@@ -32,7 +33,7 @@ def row_of(frequency_hz):
 def burst(frequency_hz, offset_s, snr):
     t = np.arange(N_SAMPLES) / RATE_HZ - MIDDLE_S - offset_s
     wave = np.exp(-((t / 0.02) ** 2)) * np.cos(2 * np.pi * frequency_hz * t)
-    return wave * snr / signals.optimal_snr(wave, RATE_HZ)
+    return wave * snr / simulation.optimal_snr(wave, RATE_HZ)
 
 
 def test_grey_is_viridis_luminance():
@@ -43,7 +44,7 @@ def test_grey_is_viridis_luminance():
 
 @pytest.mark.parametrize(("frequency_hz", "offset_s"), [(60, 0.1), (150, -0.15), (700, 0.05)])
 def test_a_burst_is_seen_at_its_time_and_frequency_in_every_view(frequency_hz, offset_s):
-    strain = signals.noise(np.random.default_rng(3), N_SAMPLES, RATE_HZ) + burst(frequency_hz, offset_s, 25)
+    strain = simulation.noise(np.random.default_rng(3), N_SAMPLES, RATE_HZ) + burst(frequency_hz, offset_s, 25)
     found = qscan(strain, RATE_HZ, MIDDLE_S)
     assert found.shape == (4, 140, 170)
     for view, view_s in zip(found, gravity_spy.VIEWS_S, strict=True):
@@ -57,7 +58,7 @@ def test_a_burst_is_seen_at_its_time_and_frequency_in_every_view(frequency_hz, o
 def test_views_are_those_of_gwpys_transform(label):
     from gwpy.signal.qtransform import q_scan
 
-    strain, _ = signals.simulated(np.random.default_rng(6), label, N_SAMPLES, RATE_HZ, MIDDLE_S)
+    strain, _ = simulation.simulated(np.random.default_rng(6), label, N_SAMPLES, RATE_HZ, MIDDLE_S)
     white, time_s = whitened(strain, RATE_HZ), MIDDLE_S + 1 / 64
     span, search = (time_s - SPAN_S / 2, time_s + SPAN_S / 2), (time_s - SEARCH_S / 2, time_s + SEARCH_S / 2)
     gram, _ = q_scan(white.crop(*span), qrange=Q_RANGE, frange=BAND_HZ, search=search)
@@ -68,7 +69,7 @@ def test_views_are_those_of_gwpys_transform(label):
 
 
 def test_a_lower_rate_shows_the_same():
-    strain = signals.noise(np.random.default_rng(4), N_SAMPLES, RATE_HZ) + burst(150, 0, 25)
+    strain = simulation.noise(np.random.default_rng(4), N_SAMPLES, RATE_HZ) + burst(150, 0, 25)
     from scipy.signal import decimate
 
     full, half = qscan(strain, RATE_HZ, MIDDLE_S), qscan(decimate(strain, 2, ftype="fir"), RATE_HZ / 2, MIDDLE_S)
@@ -77,7 +78,7 @@ def test_a_lower_rate_shows_the_same():
 
 
 def test_too_little_strain_and_gaps_are_refused():
-    strain = signals.noise(np.random.default_rng(5), N_SAMPLES, RATE_HZ)
+    strain = simulation.noise(np.random.default_rng(5), N_SAMPLES, RATE_HZ)
     with pytest.raises(StrainError, match="4 s of strain do not do"):
         qscan(strain[: 4 * RATE_HZ], RATE_HZ, 2.0)
     with pytest.raises(StrainError, match="at second 15"):

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from bigdata_assets import cli, definitions, runtime, settings
-from bigdata_assets.gravitational_waves.logic import events
+from bigdata_assets.gravitational_waves.logic.strain import events
 from bigdata_assets.gravitational_waves.partitions import SKY_EVENTS
 from bigdata_assets.gravitational_waves.sensors import MODELS, look_at_event, new_strain_files
 from bigdata_assets.gravitational_waves.tables import BRANCH, EVENT_PREDICTIONS, STRAIN

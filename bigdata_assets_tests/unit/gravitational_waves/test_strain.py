@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from bigdata_assets.gravitational_waves.logic.strain import (
+from bigdata_assets.gravitational_waves.logic.strain.strain import (
     StrainError,
     StrainFileError,
     find,
@@ -76,7 +76,7 @@ def test_seconds_around_an_event_are_rows_and_strain_again(file, monkeypatch):
     np.testing.assert_array_equal(again.values, strain.values)
     assert (again.gps_start_s, again.flags) == (START_S, tuple(FLAGS))
     np.testing.assert_array_equal(again.quality, strain.quality)
-    monkeypatch.setattr("bigdata_assets.gravitational_waves.logic.strain.KEPT_S", 2)
+    monkeypatch.setattr("bigdata_assets.gravitational_waves.logic.strain.strain.KEPT_S", 2)
     assert rows(strain, START_S + 4.3)["gps_s"].to_pylist() == [START_S + second for second in (2, 3, 4, 5)]
     with pytest.raises(StrainFileError, match="do not cover 1000000008"):
         rows(strain, START_S + 8)

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bigdata_assets.gravitational_waves.logic.chirp_report import judged, threshold
-from bigdata_assets.gravitational_waves.logic.svc import (
+from bigdata_assets.gravitational_waves.logic.classifiers.chirp_report import judged, threshold
+from bigdata_assets.gravitational_waves.logic.classifiers.svc import (
     SvcSettings,
     chosen,
     fold_figures,

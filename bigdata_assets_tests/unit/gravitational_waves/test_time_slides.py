@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bigdata_assets.gravitational_waves.logic.time_slides import Triggers, slide, triggers, window_s
+from bigdata_assets.gravitational_waves.logic.strain.time_slides import Triggers, slide, triggers, window_s
 
 START_S = 1_000_000_000.0
 

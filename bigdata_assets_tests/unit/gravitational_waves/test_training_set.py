@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import types as T
 
-from bigdata_assets.gravitational_waves.logic.training_set import (
+from bigdata_assets.gravitational_waves.logic.training.training_set import (
     BATCH_IMAGES,
     CLASSES,
     ROWS,

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from bigdata_assets.crimes.learning import end_of_history
+from bigdata_assets.crimes.prequential_step import end_of_history
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from bigdata_assets.gravitational_waves import sample
-from bigdata_assets.gravitational_waves.logic import events, sky, strain, strain_report
+from bigdata_assets.gravitational_waves.logic.strain import events, scans, strain, strain_report
 
 EVENT, DETECTORS, GAP = sample.STRAIN_EVENTS[1]
 
@@ -24,15 +24,15 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(folder):
-    (seconds,), _ = sky.read_strain(folder, [f"{EVENT.name}-H1"])
-    return sky.by_detector(seconds)["H1"]
+    (seconds,), _ = scans.read_strain(folder, [f"{EVENT.name}-H1"])
+    return scans.by_detector(seconds)["H1"]
 
 
 def test_strain_is_read_and_what_cannot_be_is_said(folder):
     broken = folder / events.FOLDER / f"L-L1_SIMULATED_4_V1-{int(EVENT.gps_s) - 16}-32.hdf5"
     broken.write_bytes(b"no HDF5")
     keys = [f"{EVENT.name}-{detector}" for detector in ("H1", "L1", "V1")] + ["NOTHING-H1", "UNKNOWN-H1"]
-    rows, refused = sky.read_strain(folder, keys)
+    rows, refused = scans.read_strain(folder, keys)
     assert [table["event_detector"][0].as_py() for table in rows] == [f"{EVENT.name}-H1"]
     assert rows[0].num_rows == 32
     assert {row["event_detector"].split("-")[1] for row in refused} == {"L1", "V1", "H1"}
@@ -47,21 +47,21 @@ def test_a_file_of_another_detector_is_refused(folder, tmp_path):
     events.add(tmp_path, EVENT)
     (name,) = (path for path in (folder / events.FOLDER).glob("H-*.hdf5"))
     (tmp_path / events.FOLDER / name.name.replace("H-H1", "L-L1")).write_bytes(name.read_bytes())
-    _, (refused,) = sky.read_strain(tmp_path, [f"{EVENT.name}-L1"])
+    _, (refused,) = scans.read_strain(tmp_path, [f"{EVENT.name}-L1"])
     assert "says that it is of H1" in refused["reason"]
 
 
 def test_background_is_away_from_the_event_and_from_gaps():
-    times = sky.background_times([(0.0, 25.0), (27.5, 32.0)], 16.6, 6)
+    times = scans.background_times([(0.0, 25.0), (27.5, 32.0)], 16.6, 6)
     assert len(times) == 6
     assert all(abs(second - 16.6) >= 4 and 4 <= second <= 21 for second in times)
-    assert sky.background_times([(0.0, 25.0)], 16.6, 0) == []
-    assert len(sky.background_times([(0.0, 25.0)], 16.6, 100)) == 10
-    assert sky.background_times([(0.0, 15.0)], 7.0, 3) == [], "too little to whiten"
+    assert scans.background_times([(0.0, 25.0)], 16.6, 0) == []
+    assert len(scans.background_times([(0.0, 25.0)], 16.6, 100)) == 10
+    assert scans.background_times([(0.0, 15.0)], 7.0, 3) == [], "too little to whiten"
 
 
 def test_the_event_and_its_background_are_scanned(found):
-    rows = list(sky.scans(found, EVENT.gps_s, 2))
+    rows = list(scans.scans(found, EVENT.gps_s, 2))
     assert [row["is_event"] for row in rows] == [True, False, False]
     assert all(row["views"].shape == (4, 140, 170) for row in rows)
     loudest = [row["views"][1].max() for row in rows]
@@ -69,13 +69,13 @@ def test_the_event_and_its_background_are_scanned(found):
 
 
 def test_an_event_in_a_gap_has_a_reason_and_its_background_is_scanned(found):
-    rows = list(sky.scans(found, found.gps_start_s + 26.0, 1))
+    rows = list(scans.scans(found, found.gps_start_s + 26.0, 1))
     assert "is in a gap" in rows[0]["reason"]
     assert rows[1]["views"].shape == (4, 140, 170)
 
 
 def test_every_scan_has_a_score_of_every_model():
-    scans = pd.DataFrame(
+    rows = pd.DataFrame(
         {
             "event_detector": "E-H1",
             "event": "E",
@@ -90,7 +90,7 @@ def test_every_scan_has_a_score_of_every_model():
         "a": pd.DataFrame({"id": ["E-H1@9.000", "E-H1@1.000"], "margin": [0.1, 0.7]}),
         "b": pd.DataFrame({"id": ["E-H1@1.000", "E-H1@9.000"], "margin": [-2.0, 0.0]}),
     }
-    table = sky.predictions(scans, margins, judges)
+    table = scans.predictions(rows, margins, judges)
     assert table.set_index(["model", "scan"])["is_chirp"].to_dict() == {
         ("a", "E-H1@1.000"): True,
         ("a", "E-H1@9.000"): False,
@@ -98,13 +98,13 @@ def test_every_scan_has_a_score_of_every_model():
         ("b", "E-H1@9.000"): True,
     }
     assert table.groupby("model")["model_version"].unique().map(list).to_dict() == {"a": ["a1"], "b": ["b7"]}
-    assert sky.agreement(table) == {
+    assert scans.agreement(table) == {
         "a": {"events": "1 of 1", "background": "0 of 1"},
         "b": {"events": "0 of 1", "background": "1 of 1"},
     }
     with pytest.raises(ValueError, match="a has scores for 1 of 2"):
-        sky.predictions(scans, {"a": margins["a"][:1]}, judges)
-    assert sky.predictions(scans[:0], {}, judges).empty
+        scans.predictions(rows, {"a": margins["a"][:1]}, judges)
+    assert scans.predictions(rows[:0], {}, judges).empty
 
 
 def test_a_report_of_an_event_in_one_detector(found):
@@ -140,4 +140,4 @@ def test_a_report_says_what_it_cannot_look_at(found):
 def test_seconds_of_two_detectors_are_told_apart(found):
     seconds = strain.rows(found, EVENT.gps_s)
     rows = [seconds.append_column("detector", pa.array([detector] * seconds.num_rows)) for detector in ("H1", "L1")]
-    assert set(sky.by_detector(pa.concat_tables(rows))) == {"H1", "L1"}
+    assert set(scans.by_detector(pa.concat_tables(rows))) == {"H1", "L1"}

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bigdata_assets.gravitational_waves.logic.gravity_spy import HEIGHT, VIEWS_S, WIDTH
-from bigdata_assets.gravitational_waves.logic.qscans import BACKGROUND
+from bigdata_assets.gravitational_waves.logic.strain.qscans import BACKGROUND
+from bigdata_assets.gravitational_waves.logic.training.gravity_spy import HEIGHT, VIEWS_S, WIDTH
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

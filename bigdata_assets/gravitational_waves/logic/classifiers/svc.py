@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from bigdata_assets.gravitational_waves.logic import detection
-from bigdata_assets.gravitational_waves.logic.features import COLUMNS
+from bigdata_assets.gravitational_waves.logic.classifiers import metrics
+from bigdata_assets.gravitational_waves.logic.classifiers.features import COLUMNS
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -152,7 +152,7 @@ def cross_validated(
     if n_folds < 2:
         raise ValueError(f"{n_folds} glitches are a {SIGNAL}: at least two are needed for cross-validation")
     found = []
-    for repeat, fold in enumerate(detection.repeated_folds(rows["is_signal"], n_folds, repeats, seed)):
+    for repeat, fold in enumerate(metrics.repeated_folds(rows["is_signal"], n_folds, repeats, seed)):
         # Each fold reads it three times.
         dealt = frame.join(spark.createDataFrame(pd.DataFrame({"id": rows["id"], "fold": fold})), "id").persist()
         try:
@@ -170,8 +170,8 @@ def fold_figures(scored: pd.DataFrame) -> dict[str, float]:
     folds = pd.DataFrame(
         {
             "repeat": repeat,
-            "roc_auc": detection.roc_auc(rows["margin"], rows["is_signal"]),
-            "recall": detection.recall_at(rows["margin"], rows["is_signal"], MAX_FPR),
+            "roc_auc": metrics.roc_auc(rows["margin"], rows["is_signal"]),
+            "recall": metrics.recall_at(rows["margin"], rows["is_signal"], MAX_FPR),
             "recall_at_0": float(np.mean(rows["margin"][rows["is_signal"] == 1] > 0)),
         }
         for (repeat, _), rows in scored.groupby(["repeat", "fold"])
@@ -179,7 +179,7 @@ def fold_figures(scored: pd.DataFrame) -> dict[str, float]:
     by_repeat = folds.groupby("repeat").mean()
     figures: dict[str, float] = {}
     for name in by_repeat:
-        mean, low, high = detection.interval(by_repeat[name].tolist())
+        mean, low, high = metrics.interval(by_repeat[name].tolist())
         figures |= {str(name): mean, f"{name}_p5": low, f"{name}_p95": high}
     return figures
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from bigdata_assets.gravitational_waves.logic import events, qscans, strain
-from bigdata_assets.gravitational_waves.logic.gravity_spy import CLASSES, HEIGHT, VIEWS_S, WIDTH
-from bigdata_assets.gravitational_waves.logic.strain import StrainError, StrainFileError
-from bigdata_assets.gravitational_waves.logic.svc import SIGNAL
+from bigdata_assets.gravitational_waves.logic.classifiers.svc import SIGNAL
+from bigdata_assets.gravitational_waves.logic.strain import events, qscans, strain
+from bigdata_assets.gravitational_waves.logic.strain.strain import StrainError, StrainFileError
+from bigdata_assets.gravitational_waves.logic.training.gravity_spy import CLASSES, HEIGHT, VIEWS_S, WIDTH
 from bigdata_assets.gravitational_waves.tables import QSCANS, QUARANTINED_QSCANS
 from bigdata_assets.tables import row_schema, to_arrow
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bigdata_assets.gravitational_waves.logic import detection, rbf, svc
-from bigdata_assets.gravitational_waves.logic.svc import MAX_FPR, SIGNAL
+from bigdata_assets.gravitational_waves.logic.classifiers import metrics, rbf, svc
+from bigdata_assets.gravitational_waves.logic.classifiers.svc import MAX_FPR, SIGNAL
 from bigdata_assets.reports import FIGURE_IN, Evaluation, Report
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def threshold(rows: pd.DataFrame) -> float:
     chosen_on = rows[rows["sample_type"] == "validation"]
     if (chosen_on["label"] == SIGNAL).all():
         chosen_on = rows[rows["sample_type"] == "train"]
-    return detection.threshold(chosen_on["margin"], chosen_on["label"] == SIGNAL, MAX_FPR)
+    return metrics.threshold(chosen_on["margin"], chosen_on["label"] == SIGNAL, MAX_FPR)
 
 
 def judged(model: str, rows: pd.DataFrame, version: str, threshold: float) -> pd.DataFrame:
@@ -83,8 +83,8 @@ def report(
     return Report(
         title="Chirps against glitches",
         summary=(
-            f"chirp_svc by cross-validation, {detection.told_repeats(repeats)}: ROC AUC "
-            f"{detection.told(ours, 'roc_auc')}, recall {ours['recall']:.2f} at "
+            f"chirp_svc by cross-validation, {metrics.told_repeats(repeats)}: ROC AUC "
+            f"{metrics.told(ours, 'roc_auc')}, recall {ours['recall']:.2f} at "
             f"{MAX_FPR:.0%} false positives; the picture's brightness alone has {base['roc_auc']:.3f} and "
             f"{base['recall']:.2f}. {int(rows['is_signal'].sum())} of {len(rows)} glitches are chirps. Views and "
             "penalty were chosen on the training rows, which are among these: the test rows alone had no part in it. "
@@ -98,7 +98,7 @@ def report(
             **({} if as_often_done is None else _found_at_0("the classic setting", as_often_done)),
         },
         tables={
-            f"Cross-validated {detection.told_repeats(repeats)}: means, 5th and 95th percentile": crossed,
+            f"Cross-validated {metrics.told_repeats(repeats)}: means, 5th and 95th percentile": crossed,
             f"The publisher's test rows, {_origin(predicted)}": on_test,
         },
         figures=_figures(test, _origin(predicted)),
@@ -142,7 +142,7 @@ def _split_figures(rows: pd.DataFrame) -> dict[str, float]:
     truth, called = rows["label"] == SIGNAL, rows["is_chirp"]
     hits = int((truth & called).sum())
     return {
-        "roc_auc": detection.roc_auc(rows["margin"], truth),
+        "roc_auc": metrics.roc_auc(rows["margin"], truth),
         "recall": hits / int(truth.sum()) if truth.any() else float("nan"),
         "precision": hits / max(int(called.sum()), 1),
         "false_positives": int((called & ~truth).sum()),

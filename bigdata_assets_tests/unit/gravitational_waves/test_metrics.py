@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigdata_assets.gravitational_waves.logic.detection import (
+from bigdata_assets.gravitational_waves.logic.classifiers.metrics import (
     interval,
     recall_at,
     repeated_folds,

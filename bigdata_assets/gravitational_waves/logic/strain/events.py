@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from bigdata_assets.gravitational_waves.logic.strain import FILE_NAME, StrainFileError, find
+from bigdata_assets.gravitational_waves.logic.strain.strain import FILE_NAME, StrainFileError, find
 
 LOG = logging.getLogger(__name__)
 FOLDER = "strain"

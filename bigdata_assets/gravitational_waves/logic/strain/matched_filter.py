@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bigdata_assets.gravitational_waves.logic.signals import pycbc
-from bigdata_assets.gravitational_waves.logic.strain import StrainError, refuse_gaps
+from bigdata_assets.gravitational_waves.logic.strain.simulation import pycbc
+from bigdata_assets.gravitational_waves.logic.strain.strain import StrainError, refuse_gaps
 
 RATE_HZ = 2_048
 LOW_HZ = 20.0

@@ -9,10 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bigdata_assets.gravitational_waves.logic import cnn, rbf
-from bigdata_assets.gravitational_waves.logic.cnn import CnnSettings, Glitches
-from bigdata_assets.gravitational_waves.logic.detection import interval, told, told_repeats
-from bigdata_assets.gravitational_waves.logic.gravity_spy import CLASSES
+from bigdata_assets.gravitational_waves.logic.classifiers import cnn, rbf
+from bigdata_assets.gravitational_waves.logic.classifiers.cnn import CnnSettings, Glitches
+from bigdata_assets.gravitational_waves.logic.classifiers.metrics import interval, told, told_repeats
+from bigdata_assets.gravitational_waves.logic.training.gravity_spy import CLASSES
 from bigdata_assets.reports import FIGURE_IN, Evaluation, Report
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bigdata_assets.gravitational_waves.logic import detection
-from bigdata_assets.gravitational_waves.logic.features import COLUMNS
-from bigdata_assets.gravitational_waves.logic.svc import MAX_FOLDS, SIGNAL
+from bigdata_assets.gravitational_waves.logic.classifiers import metrics
+from bigdata_assets.gravitational_waves.logic.classifiers.features import COLUMNS
+from bigdata_assets.gravitational_waves.logic.classifiers.svc import MAX_FOLDS, SIGNAL
 
 CLASSES = ("rest", SIGNAL)
 COMPONENTS = 50
@@ -44,7 +44,7 @@ def cross_validated(rows: pd.DataFrame, repeats: int, seed: int) -> pd.DataFrame
     """As svc.cross_validated, with the brightness of the pictures beside it: columns `margin`, `brightness`."""
     n_folds = min(MAX_FOLDS, int(rows["is_signal"].sum()))
     found = []
-    for repeat, fold in enumerate(detection.repeated_folds(rows["is_signal"], n_folds, repeats, seed)):
+    for repeat, fold in enumerate(metrics.repeated_folds(rows["is_signal"], n_folds, repeats, seed)):
         for number in range(n_folds):
             held_out = rows[fold == number]
             margin = margins(fit(rows[fold != number], seed), held_out)

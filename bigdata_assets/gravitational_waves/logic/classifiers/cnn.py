@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bigdata_assets.gravitational_waves.logic.features import COLUMNS, by_glitch, pooled, rank, resampled
-from bigdata_assets.gravitational_waves.logic.gravity_spy import CLASSES, HEIGHT, VIEWS_S, WIDTH
-from bigdata_assets.gravitational_waves.logic.qscans import BACKGROUND
-from bigdata_assets.gravitational_waves.logic.svc import SIGNAL
+from bigdata_assets.gravitational_waves.logic.classifiers.features import COLUMNS, by_glitch, pooled, rank, resampled
+from bigdata_assets.gravitational_waves.logic.classifiers.svc import SIGNAL
+from bigdata_assets.gravitational_waves.logic.strain.qscans import BACKGROUND
+from bigdata_assets.gravitational_waves.logic.training.gravity_spy import CLASSES, HEIGHT, VIEWS_S, WIDTH
 
 if TYPE_CHECKING:
     import keras

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bigdata_assets.gravitational_waves.logic.gravity_spy import CLASSES, HEIGHT, SAMPLE_TYPES, VIEWS_S, WIDTH
-from bigdata_assets.gravitational_waves.logic.qscans import BACKGROUND
+from bigdata_assets.gravitational_waves.logic.strain.qscans import BACKGROUND
+from bigdata_assets.gravitational_waves.logic.training.gravity_spy import CLASSES, HEIGHT, SAMPLE_TYPES, VIEWS_S, WIDTH
 from bigdata_assets.reports import FIGURE_IN, Report
 
 if TYPE_CHECKING:

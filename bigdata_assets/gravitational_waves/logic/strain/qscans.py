@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bigdata_assets.gravitational_waves.logic.gravity_spy import HEIGHT, VIEWS_S, WIDTH
-from bigdata_assets.gravitational_waves.logic.strain import StrainError, refuse_gaps
+from bigdata_assets.gravitational_waves.logic.strain.strain import StrainError, refuse_gaps
+from bigdata_assets.gravitational_waves.logic.training.gravity_spy import HEIGHT, VIEWS_S, WIDTH
 
 if TYPE_CHECKING:
     from gwpy.timeseries import TimeSeries

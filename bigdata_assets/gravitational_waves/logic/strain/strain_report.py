@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bigdata_assets.gravitational_waves.logic import matched_filter, qscans, time_slides
-from bigdata_assets.gravitational_waves.logic.events import Event
-from bigdata_assets.gravitational_waves.logic.gravity_spy import VIEWS_S
-from bigdata_assets.gravitational_waves.logic.signals import binary
-from bigdata_assets.gravitational_waves.logic.strain import Strain, StrainError
+from bigdata_assets.gravitational_waves.logic.strain import matched_filter, qscans, time_slides
+from bigdata_assets.gravitational_waves.logic.strain.events import Event
+from bigdata_assets.gravitational_waves.logic.strain.simulation import binary
+from bigdata_assets.gravitational_waves.logic.strain.strain import Strain, StrainError
+from bigdata_assets.gravitational_waves.logic.training.gravity_spy import VIEWS_S
 from bigdata_assets.reports import FIGURE_IN, Report
 
 ASD_SEGMENT_S = 4.0

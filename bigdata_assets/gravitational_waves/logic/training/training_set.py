@@ -16,7 +16,14 @@ import pyarrow.compute as pc
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from bigdata_assets.gravitational_waves.logic.gravity_spy import CLASSES, HEIGHT, SAMPLE_TYPES, SHAPE, VIEWS_S, WIDTH
+from bigdata_assets.gravitational_waves.logic.training.gravity_spy import (
+    CLASSES,
+    HEIGHT,
+    SAMPLE_TYPES,
+    SHAPE,
+    VIEWS_S,
+    WIDTH,
+)
 from bigdata_assets.gravitational_waves.tables import QUARANTINED_SPECTROGRAMS, SPECTROGRAMS
 from bigdata_assets.io_managers.staging import FILES, StagedFiles, Staging
 from bigdata_assets.tables import row_schema, to_arrow

@@ -1,0 +1,1 @@
+"""What tells chirps from glitches and glitches from each other, and how well."""

@@ -1,0 +1,1 @@
+"""Strain of detectors: events in it, filters, Q-scans, and simulated signals."""

@@ -1,0 +1,1 @@
+"""The training set: Gravity Spy's glitches, their metadata and their pictures."""
