@@ -272,6 +272,7 @@ class TestReading:
     ) -> None:
         assert manager.read_arrow(table).schema == table.arrow_schema
         assert manager.read_arrow(table, ["a"], ["n"], pc.field("n") > 0).to_pydict() == {"n": []}
+        assert manager.read_arrow(table, []).schema == table.arrow_schema
         assert manager.rows_by_partition(table, ["a"]) == {}
         assert manager.query(table, "SELECT count(*) AS rows FROM stored", ["a"]).to_pylist() == [{"rows": 0}]
         for frame in (manager.read(table), manager.read(table, ["a"])):

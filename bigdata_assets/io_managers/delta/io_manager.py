@@ -5,13 +5,12 @@ from collections.abc import Iterable, Sequence
 import dagster as dg
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 
 from bigdata_assets.io_managers import provenance
 from bigdata_assets.io_managers.delta.commits import DeltaWriter, Written, arrow_table
 from bigdata_assets.io_managers.delta.previews import PREVIEW_ROWS, by_partition, preview, previewed
-from bigdata_assets.io_managers.delta.reading import DeltaTableError, first_rows
+from bigdata_assets.io_managers.delta.reading import DeltaTableError, among, first_rows
 from bigdata_assets.io_managers.staging import StagedFiles
 from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.tables import Table
@@ -72,8 +71,7 @@ class DeltaIOManager(DeltaWriter, dg.IOManager):
             )
 
     def _first_rows(self, table: Table, version: int, keys: Sequence[str] | None) -> pa.Table:
-        wanted = None if keys is None else ds.field(str(table.partition_column)).isin(list(keys))
-        return first_rows(self.stored(table, version), PREVIEW_ROWS, wanted, previewed(table))
+        return first_rows(self.stored(table, version), PREVIEW_ROWS, among(table, keys), previewed(table))
 
     def load_input(self, context: dg.InputContext) -> DataFrame | pd.DataFrame | pa.Table:
         """The upstream table as the input's annotation asks for it: a Spark frame, pandas or Arrow.

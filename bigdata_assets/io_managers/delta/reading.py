@@ -92,7 +92,7 @@ class DeltaReader:
         stored = self._at(table, version)
         names = list(columns or table.column_names)
         absent = {field.name for field in table.addable(spark_schema(stored))}
-        wanted = None if keys is None else ds.field(str(table.partition_column)).isin(list(keys))
+        wanted = among(table, keys)
         if where is not None:
             wanted = where if wanted is None else wanted & where
         rows = stored.to_pyarrow_dataset().to_table([name for name in names if name not in absent], wanted)
@@ -142,6 +142,11 @@ def first_rows(stored: Any, limit: int, wanted: Any = None, columns: Sequence[st
         columns=columns, filter=wanted, use_threads=False, fragment_readahead=0, batch_readahead=0
     )
     return scanner.head(limit)
+
+
+def among(table: Table, keys: Sequence[str] | None) -> ds.Expression | None:
+    """Whether a row is in one of the partitions; of no type, an empty list would not fit the column's."""
+    return None if keys is None else ds.field(str(table.partition_column)).isin(pa.array(list(keys), pa.string()))
 
 
 def predicate(table: Table, keys: Sequence[str] | None) -> str | None:
