@@ -5,10 +5,12 @@ import logging
 import re
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 import pandas as pd
@@ -23,7 +25,13 @@ from bigdata_assets.sources import Sources
 
 PLACE = "bigdata-assets-place"
 """Header that tells a report's place in the order of sending: its time and ID. What --resume looks for."""
+PORTION = "bigdata-assets-portion"
+"""Header of what was sent at once: the sending it is part of, as --resume goes on with the last one; its first place,
+before which all is in the topic; and the furthest place that may be in the topic by then."""
 LOOKED_AT = 200
+Place: TypeAlias = tuple[str, int]
+NOWHERE: Place = ("", 0)
+"""Before all places."""
 SAMPLE_ROWS, SAMPLE_BATCH_ROWS = 1_200, 100
 """Of the sample's stream: enough batches for curves over them, and as many reports left to be sent by hand."""
 LOG = logging.getLogger(__name__)
@@ -63,42 +71,108 @@ def produce(
     stop = stop or threading.Event()
     files = [exports.export_file(folder, month) for month in months]  # all are there, before anything is sent
     kafka.create_topic(topic, partitions)
-    places = last_places(kafka, topic) if resume else {}
+    before = look_back(kafka, topic) if resume else Sent(time.time())
     sent = 0
     with kafka.producer(linger_ms=20) as producer:
-        partition_of = _partitioner(producer, topic)
+        n_partitions = len(producer.partitions_for(topic))
         for month, file in zip(months, files, strict=True):
             reports = exports.read_month(folder, month)[:limit]
-            waiting = _not_sent(reports, partition_of, places)
+            waiting = reports[[not before.has(place) for place in _places(reports)]]
             with tqdm(total=len(waiting), desc=f"{month} from {file.name}", unit="report", disable=None) as bar:
                 for first in range(0, len(waiting), rows):
                     if stop.is_set() or (sent and stop.wait(every_s)):
                         return sent
                     portion = waiting.iloc[first : first + rows]
-                    _send(producer, topic, portion, partition_of)
+                    _send(producer, topic, portion, n_partitions, before)
                     sent += len(portion)
                     bar.update(len(portion))
     return sent
 
 
-def last_places(kafka: KafkaResource, topic: str) -> dict[int, tuple[str, int]]:
-    """Time and ID of the last report that was sent to each partition.
+@dataclass(frozen=True)
+class Sent:
+    """What a sending has got into its topic: all that comes before `first`, and the places `beyond`.
 
-    A killed producer may have got further in one partition than in another: each goes on from its own.
+    A killed producer may have got further in one partition than in another, and since then there may be more of them.
     """
-    found = {}
-    for partition, records in kafka.tail(topic, LOOKED_AT).items():
-        for record in records:
-            for name, value in record.headers:
-                if name == PLACE:
-                    occurred_at, report_id = json.loads(value)
-                    found[partition] = (occurred_at, report_id)
-        if records and partition not in found:
-            raise ProduceError(
-                f"--resume: none of the last {LOOKED_AT} messages of {topic}, partition {partition}, is from this "
-                "command, so that where it stopped is not known."
-            )
-    return found
+
+    sending: float
+    first: Place = NOWHERE
+    beyond: frozenset[Place] = frozenset()
+
+    def has(self, place: Place) -> bool:
+        return place < self.first or place in self.beyond
+
+
+def look_back(kafka: KafkaResource, topic: str) -> Sent:
+    """What the last sending has got into the topic.
+
+    Raises:
+        ProduceError: a partition's last messages are not from this command, or all have expired.
+    """
+    count = LOOKED_AT
+    while True:
+        tails = kafka.tail(topic, count)
+        found = {partition: [r for r in map(_record, tail) if r] for partition, tail in tails.items()}
+        for partition, tail in tails.items():
+            if tail and not found[partition]:
+                raise ProduceError(
+                    f"--resume: none of the last {count} messages of {topic}, partition {partition}, is from this "
+                    "command, so that where it stopped is not known."
+                )
+        if not any(found.values()):
+            if any(offsets.end for offsets in kafka.offsets(topic).values()):
+                raise ProduceError(f"--resume: all messages of {topic} have expired: where it stopped is not known.")
+            return Sent(time.time())
+        sending = max(record.sending for records in found.values() for record in records)
+        ours = {p: [record for record in records if record.sending == sending] for p, records in found.items()}
+        first = _first_not_sent(ours)
+        if all(
+            len(tails[partition]) < count or any(r.furthest < first or r.sending < sending for r in records)
+            for partition, records in found.items()
+        ):
+            places = (record.place for records in ours.values() for record in records)
+            return Sent(sending, first, frozenset(place for place in places if place >= first))
+        count *= 4
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What a message's headers tell: `first` and `furthest` are those of its portion; the last sending counts."""
+
+    key: bytes
+    place: Place
+    sending: float
+    first: Place | None
+    furthest: Place
+
+
+def _record(message: Any) -> _Record | None:
+    headers = dict(message.headers)
+    if PLACE not in headers:
+        return None
+    place = _place(json.loads(headers[PLACE]))
+    if PORTION not in headers:  # sent before there was such a header, in the order of its partition
+        return _Record(message.key, place, 0, None, place)
+    sending, first, furthest = json.loads(headers[PORTION])
+    return _Record(message.key, place, sending, _place(first), _place(furthest))
+
+
+def _place(value: Sequence[Any]) -> Place:
+    occurred_at, report_id = value
+    return occurred_at, report_id
+
+
+def _first_not_sent(found: Mapping[int, Sequence[_Record]]) -> Place:
+    """A place before which all was sent, from each partition's last records of one sending."""
+    if firsts := [record.first for records in found.values() for record in records if record.first]:
+        return max(firsts)
+    # Without that header: each partition has all up to its last one, of as many partitions as there were then.
+    n = next(
+        (n for n in range(len(found), 0, -1) if all(_partition(r.key, n) == p for p in found for r in found[p])),
+        len(found),
+    )
+    return min(found[p][-1].place if found[p] else NOWHERE for p in range(n))
 
 
 def produce_sample(settings: Settings, kafka: KafkaResource, sources: Sources) -> bool:
@@ -163,14 +237,15 @@ def month_range(text: str) -> list[str]:
     return [str(period) for period in pd.period_range(first, last or first, freq="M")]
 
 
-def _send(producer: Any, topic: str, reports: pd.DataFrame, partition_of: Any) -> None:
+def _send(producer: Any, topic: str, reports: pd.DataFrame, n_partitions: int, sent: Sent) -> None:
     from kafka.errors import KafkaError
 
-    futures = []
-    encoded = messages.encode(reports)
-    for (key, value), occurred_at, report_id in zip(encoded, _times(reports), reports["report_id"], strict=True):
-        place = (PLACE, json.dumps([occurred_at, int(report_id)]).encode())
-        futures.append(producer.send(topic, value, key, headers=[place], partition=partition_of(key)))
+    places, futures = _places(reports), []
+    told = [sent.sending, places[0], max([places[-1], *sent.beyond])]
+    portion = (PORTION, json.dumps(told).encode())
+    for (key, value), place in zip(messages.encode(reports), places, strict=True):
+        headers = [(PLACE, json.dumps(place).encode()), portion]
+        futures.append(producer.send(topic, value, key, headers=headers, partition=_partition(key, n_partitions)))
     producer.flush()
     try:
         for future in futures:
@@ -181,27 +256,16 @@ def _send(producer: Any, topic: str, reports: pd.DataFrame, partition_of: Any) -
         ) from error
 
 
-def _partitioner(producer: Any, topic: str) -> Any:
+def _partition(key: bytes, n_partitions: int) -> int:
     """The partition of a key: Kafka's own murmur2, so that a report's versions share a partition with any client."""
     from kafka.partitioner import murmur2
 
-    n = len(producer.partitions_for(topic))
-    return lambda key: (murmur2(key) & 0x7FFFFFFF) % n
+    return int((murmur2(key) & 0x7FFFFFFF) % n_partitions)
 
 
-def _not_sent(reports: pd.DataFrame, partition_of: Any, places: dict[int, tuple[str, int]]) -> pd.DataFrame:
-    """Reports behind the last one that their partition has."""
-    if not places:
-        return reports
-    keys = (str(report_id).encode() for report_id in reports["report_id"])
-    here = zip(keys, _times(reports), reports["report_id"], strict=True)
-    behind = [(time, report_id) > places.get(partition_of(key), ("", 0)) for key, time, report_id in here]
-    return reports[behind]
-
-
-def _times(reports: pd.DataFrame) -> Iterator[str]:
-    """Instants as text that sorts by time."""
-    return (time.isoformat() for time in reports["occurred_at"])
+def _places(reports: pd.DataFrame) -> list[Place]:
+    """Each report's instant, as text that sorts by time, and ID."""
+    return [(time.isoformat(), int(n)) for time, n in zip(reports["occurred_at"], reports["report_id"], strict=True)]
 
 
 def run_command(kafka: KafkaResource, folder: Path, month: str, **options: Any) -> None:

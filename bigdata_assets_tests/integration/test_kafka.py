@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import NewPartitions
 
 from bigdata_assets import cli
+from bigdata_assets.crimes import producer, sample
 from bigdata_assets.resources.kafka import KEPT_BYTES, KafkaResource, KafkaUnreachableError, OffsetsExpiredError
 from bigdata_assets.services.supervisor import free_port
 from bigdata_assets.streams.assets import batch_sensor
@@ -179,6 +183,75 @@ class TestProducer:
         assert done.returncode == 0, done.stderr
         ids = [record.key for record in self.messages(kafka, topic)]
         assert len(ids) == len(set(ids)) == 2_400
+
+    @pytest.mark.parametrize("portions", [True, False], ids=["now", "as an earlier version began it"])
+    def test_wherever_it_was_cut_off_and_partitions_added_each_report_comes_once(
+        self, engines: Engines, kafka: KafkaResource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, portions: bool
+    ) -> None:
+        topic = f"repartitioned.{uuid.uuid4().hex[:8]}"
+        sample.write_sample(tmp_path)
+        monkeypatch.setattr(producer, "LOOKED_AT", 5)
+
+        def send_on(rows: int, portion: int | None = None, lost: Sequence[int] = (), without: str = "") -> None:
+            """Go on, and be killed when of a portion all is sent but what some partitions were to get."""
+            sent = 0
+
+            def send(self: KafkaProducer, *message: Any, partition: int, headers: list[Any]) -> Any:
+                headers = [header for header in headers if header[0] != without]
+                lose = sent == portion and partition in lost
+                return None if lose else real_send(self, *message, partition=partition, headers=headers)
+
+            def flush(self: KafkaProducer, timeout: float | None = None) -> None:
+                nonlocal sent
+                real_flush(self, timeout)
+                if sent == portion and timeout is None:  # not when it is closed
+                    raise InterruptedError
+                sent += 1
+
+            real_send, real_flush = KafkaProducer.send, KafkaProducer.flush
+            with monkeypatch.context() as patch, pytest.raises(InterruptedError) if lost else nullcontext():
+                patch.setattr(KafkaProducer, "send", send)
+                patch.setattr(KafkaProducer, "flush", flush)
+                months, options = ["2016-01"], {"partitions": 2, "resume": True}
+                producer.produce(kafka, tmp_path, months, topic, rows=rows, every_s=0, **options)
+
+        def add_partitions(total: int) -> None:
+            admin = KafkaAdminClient(bootstrap_servers=kafka.servers)
+            admin.create_partitions({topic: NewPartitions(total)})
+            admin.close()
+            wait_for(lambda: len(kafka.offsets(topic)) == total, 30, "the partitions are there")
+
+        send_on(300, portion=1, lost=[0], without="" if portions else producer.PORTION)
+        add_partitions(3)
+        send_on(40, portion=2, lost=[1, 2])
+        send_on(30, portion=3, lost=[0])
+        add_partitions(5)
+        send_on(500, portion=0, lost=[0, 3])
+        send_on(500, portion=1, lost=[4])
+        ids = [record.key for record in self.messages(kafka, topic)]
+        assert 600 < len(ids) < 2_400
+        send_on(700)
+        ids = [record.key for record in self.messages(kafka, topic)]
+        assert len(ids) == len(set(ids)) == 2_400
+        send_on(700)
+        assert len(self.messages(kafka, topic)) == 2_400
+
+    def test_what_was_sent_twice_on_purpose_is_gone_on_with(
+        self, engines: Engines, kafka: KafkaResource, tmp_path: Path
+    ) -> None:
+        topic = f"twice.{uuid.uuid4().hex[:8]}"
+        sample.write_sample(tmp_path)
+        months: dict[str, list[bytes]] = {}
+        for month, limit, resume in (
+            ("2016-01", None, False),
+            ("2015-12", None, False),
+            ("2016-01", 300, False),
+            ("2016-01", None, True),
+        ):
+            sent = len(self.messages(kafka, topic))
+            producer.produce(kafka, tmp_path, [month], topic, rows=250, every_s=0, resume=resume, limit=limit)
+            months.setdefault(month, []).extend(record.key for record in self.messages(kafka, topic)[sent:])
+        assert months["2016-01"][:2_400] == months["2016-01"][2_400:]
 
     @staticmethod
     def refusal(engines: Engines, *arguments: str) -> str:
