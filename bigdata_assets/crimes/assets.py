@@ -85,18 +85,14 @@ def crime_reports(context: dg.AssetExecutionContext, crime_messages: pa.Table) -
     from bigdata_assets.crimes.logic import messages
 
     order = CRIMES.order_for(context.instance, context.partition_keys)
-    good, bad = [], []
-    for key in sorted(context.partition_keys, key=order.index):
-        rows = crime_messages.filter(pc.equal(crime_messages["batch"], key)).sort_by("kafka_offset")
-        reports, refused = messages.decode(rows, MAX_MESSAGE_BYTES)
-        good += [{"batch": key, **report} for report in reports]
-        bad += [{"batch": key, **row} for row in refused]
-    ids = {report["report_id"] for report in good}
-    earlier = _versions_before(context.resources.delta, order, min(context.partition_keys, key=order.index), ids)
-    numbers = messages.versions((report["report_id"] for report in good), earlier)
-    good = [{**report, "version": number} for report, number in zip(good, numbers, strict=True)]
-    yield dg.Output(pa.Table.from_pylist(good, CRIME_REPORTS.arrow_schema), CRIME_REPORTS.name)
-    yield dg.Output(pa.Table.from_pylist(bad, QUARANTINED_MESSAGES.arrow_schema), QUARANTINED_MESSAGES.name)
+    keys = sorted(context.partition_keys, key=order.index)
+    rows = (crime_messages.filter(pc.equal(crime_messages["batch"], key)).sort_by("kafka_offset") for key in keys)
+    decoded = [messages.decode(batch, CRIME_REPORTS.arrow_schema, MAX_MESSAGE_BYTES) for batch in rows]
+    good, bad = (pa.concat_tables(tables) for tables in zip(*decoded, strict=True))
+    ids = good["report_id"].to_pylist()
+    numbers = messages.versions(ids, _versions_before(context.resources.delta, order, keys[0], set(ids)))
+    yield dg.Output(good.append_column("version", pa.array(numbers, pa.int32())), CRIME_REPORTS.name)
+    yield dg.Output(bad, QUARANTINED_MESSAGES.name)
 
 
 @dg.multi_asset(

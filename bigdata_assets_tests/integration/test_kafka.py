@@ -186,7 +186,7 @@ class TestProducer:
 
     @pytest.mark.parametrize("portions", [True, False], ids=["now", "as an earlier version began it"])
     def test_wherever_it_was_cut_off_and_partitions_added_each_report_comes_once(
-        self, engines: Engines, kafka: KafkaResource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, portions: bool
+        self, kafka: KafkaResource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, portions: bool
     ) -> None:
         topic = f"repartitioned.{uuid.uuid4().hex[:8]}"
         sample.write_sample(tmp_path)
@@ -237,7 +237,7 @@ class TestProducer:
         assert len(self.messages(kafka, topic)) == 2_400
 
     def test_what_was_sent_twice_on_purpose_is_gone_on_with(
-        self, engines: Engines, kafka: KafkaResource, tmp_path: Path
+        self, kafka: KafkaResource, tmp_path: Path
     ) -> None:
         topic = f"twice.{uuid.uuid4().hex[:8]}"
         sample.write_sample(tmp_path)

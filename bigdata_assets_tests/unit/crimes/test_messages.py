@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from bigdata_assets.crimes.logic import messages
+from bigdata_assets.crimes.tables import CRIME_REPORTS
 from bigdata_assets.resources.kafka import MESSAGES
 
 REPORT = {
@@ -44,8 +45,8 @@ def table(*rows):
 
 def decoded(value, key=b"7"):
     value = value if isinstance(value, bytes | None) else json.dumps(value).encode()
-    good, bad = messages.decode(table((key, value)), 10_000)
-    return good, [row["reason"] for row in bad]
+    good, bad = messages.decode(table((key, value)), CRIME_REPORTS.arrow_schema, 10_000)
+    return good.to_pylist(), bad["reason"].to_pylist()
 
 
 def test_a_report_comes_back_as_it_was():
@@ -55,7 +56,7 @@ def test_a_report_comes_back_as_it_was():
     frame["ward"] = frame["ward"].astype("Int64")
     ((key, value),) = messages.encode(frame)
     assert json.loads(value) == REPORT
-    (report,), bad = messages.decode(table((key, value)), 10_000)
+    (report,), bad = decoded(value, key)
     assert bad == []
     assert report["occurred_at"] == datetime(2016, 1, 1, 6, 1, tzinfo=UTC)
     assert {name: report[name] for name in ("report_id", "ward", "domestic", "kafka_offset")} == {
@@ -123,3 +124,51 @@ def test_a_message_must_be_keyed_by_its_report(key):
 
 def test_versions_go_on_from_those_before():
     assert messages.versions([1, 2, 1, 3, 1], {1: 2, 9: 1}) == [3, 1, 4, 1, 5]
+
+
+GOOD = json.dumps(REPORT)
+ODD = [
+    GOOD.replace("1150945.0", "-0"),
+    GOOD.replace("1150945.0", "1e999"),
+    GOOD.replace("1150945.0", "NaN"),
+    GOOD.replace("1150945.0", "1" * 400),
+    GOOD.replace('"ward": null', '"ward": 0, "arrest": true'),
+    GOOD.replace('"ward": null', '"more": 1'),
+    GOOD.replace("1011", "1011.0"),
+    GOOD.replace("1011", str(2**31)),
+    GOOD.replace("014XX", "\\udc00"),
+    GOOD.replace("014XX", "\\u0000"),
+    GOOD.replace("014XX", "é" * 1_000),
+    GOOD.replace("00-06:00", "00Z"),
+    GOOD.replace("00-06:00", "00"),
+    GOOD.replace("false", "null"),
+    GOOD.replace("{", '{"more": ' + "[" * 900 + "]" * 900 + ", "),
+    GOOD.replace('"7', '"8'),
+    GOOD + GOOD,
+    GOOD + "\n" + GOOD,
+    GOOD[:-1] + "\n}",
+    GOOD[1:-1],
+    "",
+    "{}",
+]
+
+
+@pytest.mark.parametrize("n_good", [0, 1, 200])
+def test_what_is_read_in_bulk_is_what_is_read_one_by_one(monkeypatch, n_good):
+    rows = [row for odd in ODD for row in [(b"7", odd.encode()), *[(b"7", GOOD.encode())] * n_good]]
+    mixed = table(*rows, (b"7", None), (b"7", b'{"block": "\xff"}'), (b"8", GOOD.encode()))
+    in_bulk = messages.decode(mixed, CRIME_REPORTS.arrow_schema, 10_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(messages, "_plain_reports", lambda *_: ())
+        one_by_one = messages.decode(mixed, CRIME_REPORTS.arrow_schema, 10_000)
+    assert [found.to_pylist() for found in in_bulk] == [found.to_pylist() for found in one_by_one]
+    assert repr(in_bulk[0].to_pylist()) == repr(one_by_one[0].to_pylist())  # tells -0.0 from 0.0
+
+
+def test_plain_reports_are_read_in_bulk_though_others_stand_beside_them(monkeypatch):
+    monkeypatch.setattr(messages, "_report", lambda *_: pytest.fail("one by one"))
+    assert messages.decode(table(*[(b"7", GOOD.encode())] * 100), CRIME_REPORTS.arrow_schema, 10_000)[0].num_rows == 100
+    seen = []
+    monkeypatch.setattr(messages, "_report", lambda *_: seen.append(1) or {})
+    messages.decode(table((b"7", b'{"a"}'), *[(b"7", GOOD.encode())] * 1_000), CRIME_REPORTS.arrow_schema, 10_000)
+    assert 1 <= sum(seen) <= 2 * messages.FEW
