@@ -111,13 +111,13 @@ class Reports:
             return None
         return frames[0].unionByName(frames[1]) if len(frames) > 1 else frames[0]
 
-    def ids_up_to(self, ids: pd.Series) -> Callable[[str], set[int]]:
+    def ids_up_to(self, ids: pd.Series) -> Callable[[str], pd.Index]:
         """Which of some report IDs are in the stored batches up to and with one."""
         numbers = {key: number for number, key in enumerate(self.order)}
         wanted = pc.field("report_id").isin(ids.unique().tolist())
         rows = self.delta.read_arrow(CRIME_REPORTS, None, ["batch", "report_id"], wanted).to_pandas()
         first = rows["batch"].map(numbers).groupby(rows["report_id"]).min()
-        return lambda key: set(first[first <= numbers.get(key, -1)].index)
+        return lambda key: first.index[first <= numbers.get(key, -1)]
 
     def _months(self, ends: datetime) -> list[str]:
         """Stored months that are over by an instant, oldest first."""

@@ -30,6 +30,8 @@ class OnlineModels:
     """Reports and arrests by IUCR code."""
     reports: int = 0
     arrests: int = 0
+    _hashed: Any = field(default=(None, None), init=False, repr=False, compare=False)
+    """The rows that were scored or learnt last, and their features."""
 
     def predict(self, rows: pd.DataFrame) -> dict[str, np.ndarray]:
         """Probability of an arrest for each report, by model.
@@ -47,7 +49,7 @@ class OnlineModels:
         if self.sgd is None or not len(rows):
             probabilities[SGD] = np.full(len(rows), overall)
         else:
-            probabilities[SGD] = self.sgd.predict_proba(features.hashed(rows))[:, 1]
+            probabilities[SGD] = self.sgd.predict_proba(self._features(rows))[:, 1]
         return probabilities
 
     def learn(self, rows: pd.DataFrame) -> None:
@@ -61,13 +63,19 @@ class OnlineModels:
             self.sgd = SGDClassifier(
                 loss="log_loss", alpha=PENALTY, learning_rate="constant", eta0=LEARNING_RATE, random_state=0
             )
-        self.sgd.partial_fit(features.hashed(rows), labels, classes=[False, True])
+        self.sgd.partial_fit(self._features(rows), labels, classes=[False, True])
         for code, arrest in zip(rows["iucr"], labels, strict=True):
             counts = self.rates.setdefault(code, [0, 0])
             counts[0] += 1
             counts[1] += int(arrest)
         self.reports += len(rows)
         self.arrests += int(labels.sum())
+
+    def _features(self, rows: pd.DataFrame) -> Any:
+        """Hashed once for the two: a batch is scored and then learnt."""
+        if self._hashed[0] is not rows:
+            self._hashed = rows, features.hashed(rows)
+        return self._hashed[1]
 
     def dump(self) -> bytes:
         """As a skops file."""
