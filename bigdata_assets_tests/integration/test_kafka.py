@@ -236,9 +236,7 @@ class TestProducer:
         send_on(700)
         assert len(self.messages(kafka, topic)) == 2_400
 
-    def test_what_was_sent_twice_on_purpose_is_gone_on_with(
-        self, kafka: KafkaResource, tmp_path: Path
-    ) -> None:
+    def test_what_was_sent_twice_on_purpose_is_gone_on_with(self, kafka: KafkaResource, tmp_path: Path) -> None:
         topic = f"twice.{uuid.uuid4().hex[:8]}"
         sample.write_sample(tmp_path)
         months: dict[str, list[bytes]] = {}
