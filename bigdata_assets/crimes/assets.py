@@ -87,7 +87,7 @@ def crime_reports(context: dg.AssetExecutionContext, crime_messages: pa.Table) -
     order = CRIMES.order_for(context.instance, context.partition_keys)
     keys = sorted(context.partition_keys, key=order.index)
     rows = (crime_messages.filter(pc.equal(crime_messages["batch"], key)).sort_by("kafka_offset") for key in keys)
-    decoded = [messages.decode(batch, CRIME_REPORTS.arrow_schema, MAX_MESSAGE_BYTES) for batch in rows]
+    decoded = [messages.REPORTS.decode(batch, MAX_MESSAGE_BYTES) for batch in rows]
     good, bad = (pa.concat_tables(tables) for tables in zip(*decoded, strict=True))
     ids = good["report_id"].to_pylist()
     numbers = messages.versions(ids, _versions_before(context.resources.delta, order, keys[0], set(ids)))

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from bigdata_assets.crimes.logic import messages
-from bigdata_assets.crimes.tables import CRIME_REPORTS
 from bigdata_assets.resources.kafka import MESSAGES
+from bigdata_assets.streams.envelope import FEW, JsonEnvelope
 
 REPORT = {
     "schema_version": 1,
@@ -45,7 +45,7 @@ def table(*rows):
 
 def decoded(value, key=b"7"):
     value = value if isinstance(value, bytes | None) else json.dumps(value).encode()
-    good, bad = messages.decode(table((key, value)), CRIME_REPORTS.arrow_schema, 10_000)
+    good, bad = messages.REPORTS.decode(table((key, value)), 10_000)
     return good.to_pylist(), bad["reason"].to_pylist()
 
 
@@ -157,18 +157,18 @@ ODD = [
 def test_what_is_read_in_bulk_is_what_is_read_one_by_one(monkeypatch, n_good):
     rows = [row for odd in ODD for row in [(b"7", odd.encode()), *[(b"7", GOOD.encode())] * n_good]]
     mixed = table(*rows, (b"7", None), (b"7", b'{"block": "\xff"}'), (b"8", GOOD.encode()))
-    in_bulk = messages.decode(mixed, CRIME_REPORTS.arrow_schema, 10_000)
+    in_bulk = messages.REPORTS.decode(mixed, 10_000)
     with monkeypatch.context() as patch:
-        patch.setattr(messages, "_plain_reports", lambda *_: ())
-        one_by_one = messages.decode(mixed, CRIME_REPORTS.arrow_schema, 10_000)
+        patch.setattr(JsonEnvelope, "_plain", lambda *_: ())
+        one_by_one = messages.REPORTS.decode(mixed, 10_000)
     assert [found.to_pylist() for found in in_bulk] == [found.to_pylist() for found in one_by_one]
     assert repr(in_bulk[0].to_pylist()) == repr(one_by_one[0].to_pylist())  # tells -0.0 from 0.0
 
 
 def test_plain_reports_are_read_in_bulk_though_others_stand_beside_them(monkeypatch):
-    monkeypatch.setattr(messages, "_report", lambda *_: pytest.fail("one by one"))
-    assert messages.decode(table(*[(b"7", GOOD.encode())] * 100), CRIME_REPORTS.arrow_schema, 10_000)[0].num_rows == 100
+    monkeypatch.setattr(JsonEnvelope, "_row", lambda *_: pytest.fail("one by one"))
+    assert messages.REPORTS.decode(table(*[(b"7", GOOD.encode())] * 100), 10_000)[0].num_rows == 100
     seen = []
-    monkeypatch.setattr(messages, "_report", lambda *_: seen.append(1) or {})
-    messages.decode(table((b"7", b'{"a"}'), *[(b"7", GOOD.encode())] * 1_000), CRIME_REPORTS.arrow_schema, 10_000)
-    assert 1 <= sum(seen) <= 2 * messages.FEW
+    monkeypatch.setattr(JsonEnvelope, "_row", lambda *_: seen.append(1) or {})
+    messages.REPORTS.decode(table((b"7", b'{"a"}'), *[(b"7", GOOD.encode())] * 1_000), 10_000)
+    assert 1 <= sum(seen) <= 2 * FEW
