@@ -83,7 +83,13 @@ def table(name: str, limit: int, sql: str | None, version: int | None) -> None:
 @group.command()
 @click.argument("stream", required=False)
 @click.option("--give-up", metavar="KEY", help="Take a batch out that can never be read, so that training goes on.")
-def batches(stream: str | None, give_up: str | None) -> None:
+@click.option(
+    "--retire",
+    metavar="KEEP",
+    type=click.IntRange(1_000),
+    help="Take away the partitions of done batches but the last KEEP; rows stay. For streams of 100,000 batches.",
+)
+def batches(stream: str | None, give_up: str | None, retire: int | None) -> None:
     """List the Kafka batches of a stream, or of all, with their offsets and states."""
     import dagster as dg
 
@@ -106,8 +112,10 @@ def batches(stream: str | None, give_up: str | None) -> None:
                 planner = next((one for one in planners if give_up in one.keys(instance)), planners[0])
                 planner.give_up(instance, give_up)
                 click.echo(f"gave up {give_up}: its messages are in no table, and training goes on without them")
-            else:
-                for planner in planners:
+            for planner in [] if give_up else planners:
+                if retire:
+                    click.echo(f"{planner.stream.name}: {len(planner.retire(instance, retire))} partitions taken away")
+                else:
                     _list_batches(planner, instance)
         except BatchError as error:
             raise click.UsageError(str(error)) from error

@@ -22,7 +22,7 @@ from bigdata_assets.runs.interruptions import NO_OTHER_RETRY, Attempts, attempts
 from bigdata_assets.runs.ranges import ONE_KEY, RANGE_START, contiguous, covered, in_work, tags_for
 from bigdata_assets.settings import Settings
 from bigdata_assets.streams.batches import Batch, BatchError, lag, plan
-from bigdata_assets.streams.stream import Settled, Stream
+from bigdata_assets.streams.stream import Settled, Stream, named
 
 MAX_ATTEMPTS = 6
 ALONE_AFTER = 3
@@ -62,6 +62,25 @@ class Planner:
                     + " `bigdata-assets batches` lists all. One that is stored holds up nothing."
                 )
             self.stream.give_up(instance, key)
+
+    def retire(self, instance: dg.DagsterInstance, keep: int) -> list[str]:
+        """Take the partitions of old batches away, all but the last `keep`: Dagster advises 100,000 at most.
+
+        They stay recorded, and their rows stay; only what is done, and learnt, is taken away.
+        """
+        with self._planning():
+            over = set(self.present(instance)[:-keep])
+            for asset in filter(None, (self.stream.last, self.stream.learnt)):
+                over &= instance.get_materialized_partitions(asset)
+            retired = [key for key in self.keys(instance) if key in over]
+            for key in retired:
+                instance.delete_dynamic_partition(str(self.stream.partitions.name), key)
+        return retired
+
+    def present(self, instance: dg.DagsterInstance) -> list[str]:
+        """Keys of the topic's batches that are partitions, in Dagster's order."""
+        every = instance.get_dynamic_partitions(str(self.stream.partitions.name))
+        return [key for key, _ in named(every, self.topic)]
 
     def _planning(self) -> FileLock:
         """One planner at a time, or two would cut the same messages twice."""
@@ -167,8 +186,8 @@ class Planner:
             self.stream.recognise(instance, self.topic, id_)
             settled = self._settled(before, id_)
             tail = self.stream.tail(instance, self.topic, settled)
-            every = self.stream.present(instance, tail.batches)
-            if deleted := [tail.batches[key] for key in tail.batches.keys() - set(every)]:
+            every = self.stream.present(instance, tail.batches.keys() - tail.done)
+            if deleted := [tail.batches[key] for key in tail.batches.keys() - tail.done - set(every)]:
                 self.stream.add(instance, deleted)
             states, tried = self._survey(instance, list(tail.batches), tail.done)
             following = tail.following

@@ -382,7 +382,8 @@ def test_a_batch_whose_partition_was_deleted_is_added_again_and_keeps_its_place(
     HELD[0] = Offsets(0, 30)
     stream.add_all(instance)
     keys = stream.keys(instance)
-    for deleted in (keys[0], keys[-1]):
+    for number in (0, 3):
+        deleted = keys[number]
         instance.delete_dynamic_partition(str(PARTITIONS.name), deleted)
         assert stream.keys(instance) == keys, "what comes after it waits for it"
         HELD[0] = Offsets(0, HELD[0].end + 3)
@@ -441,6 +442,20 @@ def test_a_tick_looks_at_few_batches_until_its_cursor_is_old(stream, instance, c
     assert " done, " in stream.tick(instance, cursor)[2]
     clock.now += planner.AFRESH_S + 1
     assert stream.tick(instance, cursor)[2].endswith("new batches; 21 waiting")
+
+
+def test_partitions_of_old_batches_are_taken_away_and_stay_known(stream, instance):
+    HELD[0] = Offsets(0, 60)
+    stream.add_all(instance)
+    keys = stream.keys(instance)
+    for key in (*keys[:2], keys[3]):
+        instance.report_runless_asset_event(dg.AssetMaterialization(LAST, partition=key))
+    assert stream.retire(instance, keep=3) == keys[:2], "what is not done stays, and so do the last three"
+    (request,), _, told = stream.tick(instance, None)
+    assert told == "lag 0 messages {0: 0}, 0 new batches; 3 done, 3 waiting"
+    assert request.partition_key == keys[2]
+    assert stream.keys(instance) == keys
+    assert stream.present(instance) == keys[2:], "none is added again"
 
 
 def test_what_is_given_up_is_not_planned_again(stream, instance):
