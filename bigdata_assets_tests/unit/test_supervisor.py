@@ -96,9 +96,11 @@ def test_a_code_server_without_its_worker_is_not_as_it_should_be(tmp_path):
     code_server = next(stack.user_interface(Settings(BIGDATA_SERVICES=tmp_path)))
     server = "import subprocess, sys; subprocess.run(['sleep', '600']); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", server], stdin=subprocess.PIPE) as process:
-        wait_for(lambda: code_server.alive(process.pid), 30, "the worker is there")
-        (worker,) = psutil.Process(process.pid).children()
-        worker.kill()
+        (worker,) = wait_for(psutil.Process(process.pid).children, 30, "the worker is there")
+        try:
+            assert code_server.alive(process.pid)
+        finally:
+            worker.kill()
         wait_for(lambda: not code_server.alive(process.pid), 10, "its end is noticed")
         assert process.poll() is None
 
