@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from bigdata_assets import settings as settings_module
 from bigdata_assets.services import jars, template
 from bigdata_assets.services.spark_standalone import EXECUTOR_MEMORY, standalone
-from bigdata_assets.services.supervisor import Process, free_port, port_answers
+from bigdata_assets.services.supervisor import Process, die_with_parent, free_port, port_answers
 from bigdata_assets.settings import Settings
 
 CONFIGURATION = {
@@ -111,7 +111,13 @@ def _answers(settings: Settings, secret: str) -> bool:
         return False
     environment = {**os.environ, **settings.environment(), "SPARK_CONNECT_AUTHENTICATE_TOKEN": secret}
     try:
-        probe = subprocess.run([sys.executable, "-m", __spec__.name], env=environment, capture_output=True, timeout=60)  # noqa: PLW1510
+        probe = subprocess.run(  # noqa: PLW1510
+            [sys.executable, "-m", __spec__.name],
+            env=environment,
+            capture_output=True,
+            timeout=60,
+            preexec_fn=die_with_parent,
+        )
     except subprocess.TimeoutExpired:
         return False
     return probe.returncode == 0

@@ -30,7 +30,7 @@ MAX_RESTARTS = 5
 RESTART_WINDOW_S = 300
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1
-_die_with_parent = (
+die_with_parent = (
     functools.partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signal.SIGKILL) if sys.platform == "linux" else None
 )
 
@@ -195,7 +195,7 @@ class Supervisor:
             env={name: value for name, value in merged.items() if value is not None},
             stdin=subprocess.DEVNULL,
             process_group=0,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 -- unsafe beside threads; the supervisor has none
+            preexec_fn=die_with_parent,  # noqa: PLW1509 -- unsafe beside threads; the supervisor has none
             **output,
         )
 
