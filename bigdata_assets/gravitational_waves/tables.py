@@ -161,6 +161,7 @@ GLITCH_VIEWS = Table(
         ),
     ),
 )
+_UNTRIED = "none where folds is 0"
 CHIRP_SVC_TUNING = Table(
     BRANCH,
     "chirp_svc_tuning",
@@ -172,10 +173,16 @@ CHIRP_SVC_TUNING = Table(
         Column("max_iter", LongType(), "LinearSVC's maxIter."),
         Column("weighted", BooleanType(), "Whether each class weighs the same as a whole."),
         Column("standardization", BooleanType(), "LinearSVC's standardization."),
-        Column("folds", LongType(), "Folds of the cross-validation; 0 where nothing was tried."),
-        Column("roc_auc", DoubleType(), "Mean area under the ROC curve over folds.", nullable=True),
-        Column("recall", DoubleType(), "Mean recall of chirps at 1 % false positives over folds.", nullable=True),
-        Column("recall_at_0", DoubleType(), "Mean recall at margin 0.", nullable=True),
+        Column(
+            "folds",
+            LongType(),
+            "Folds of the cross-validation, a fit each; 0 where nothing was tried: of one setting alone, as by default "
+            "on the sample, there is nothing to choose, and fewer than two chirps cannot be dealt out. "
+            "chirp_svc_report has the chosen setting's figures.",
+        ),
+        Column("roc_auc", DoubleType(), f"Mean area under the ROC curve over folds; {_UNTRIED}.", nullable=True),
+        Column("recall", DoubleType(), f"Mean recall of chirps at 1 % false positives; {_UNTRIED}.", nullable=True),
+        Column("recall_at_0", DoubleType(), f"Mean recall at margin 0; {_UNTRIED}.", nullable=True),
         Column("chosen", BooleanType(), "The trial that chirp_svc is fitted with."),
     ),
 )

@@ -11,6 +11,7 @@ from bigdata_assets.gravitational_waves.logic.classifiers.svc import (
     parameters,
     views,
 )
+from bigdata_assets.gravitational_waves.tables import CHIRP_SVC_TUNING
 
 
 def test_settings_come_back_as_they_were_kept():
@@ -18,6 +19,12 @@ def test_settings_come_back_as_they_were_kept():
     assert from_parameters(parameters(settings)) == settings
     trials = pd.DataFrame([parameters(SvcSettings()) | {"chosen": False}, parameters(settings) | {"chosen": True}])
     assert chosen(trials) == settings
+
+
+def test_the_table_says_why_one_setting_alone_has_no_figures():
+    told = {column.name: column.description for column in CHIRP_SVC_TUNING.columns}
+    assert "of one setting alone" in told["folds"]
+    assert all("none where folds is 0" in told[column.name] for column in CHIRP_SVC_TUNING.columns if column.nullable)
 
 
 def test_a_view_that_is_none_is_named():
