@@ -72,9 +72,10 @@ def _write(path: Path, real: Path) -> int:
 
 
 def _ours(delta: DeltaIOManager, spark: SparkResource, path: Path) -> None:
-    staged, refused = training_set.stage_images(spark.spark_session, path, CLASSES, delta.staging(SPECTROGRAMS))
-    delta.write(SPECTROGRAMS, staged, CLASSES, run_id="bench")
-    delta.write(QUARANTINED_SPECTROGRAMS, refused, CLASSES, run_id="bench")
+    tables = SPECTROGRAMS, QUARANTINED_SPECTROGRAMS
+    staged = training_set.stage_images(spark.spark_session, path, CLASSES, *map(delta.staging, tables))
+    for table, files in zip(tables, staged, strict=True):
+        delta.write(table, files, CLASSES, run_id="bench")
 
 
 def _bare(path: Path, folder: Path) -> None:

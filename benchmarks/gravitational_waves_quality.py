@@ -18,7 +18,7 @@ from bigdata_assets.gravitational_waves import sample
 from bigdata_assets.gravitational_waves.logic.classifiers import cnn, cnn_report, features, rbf, svc
 from bigdata_assets.gravitational_waves.logic.training import metadata, training_set
 from bigdata_assets.gravitational_waves.logic.training.gravity_spy import CLASSES
-from bigdata_assets.gravitational_waves.tables import GLITCH_FEATURES, SPECTROGRAMS, TABLES
+from bigdata_assets.gravitational_waves.tables import GLITCH_FEATURES, QUARANTINED_SPECTROGRAMS, SPECTROGRAMS, TABLES
 from bigdata_assets.io_managers.delta import DeltaIOManager
 from bigdata_assets.resources.spark import SparkResource
 
@@ -81,7 +81,8 @@ def _measure(spark: SparkSession, delta: DeltaIOManager, folder: Path, with_clas
 
 def _tables(spark: SparkSession, delta: DeltaIOManager, path: Path) -> tuple[DataFrame, DataFrame]:
     """Spectrograms and features: tables, because a frame that reads the file would be read again by each fit."""
-    images, _ = training_set.stage_images(spark, path, CLASSES, delta.staging(SPECTROGRAMS))
+    staging = map(delta.staging, (SPECTROGRAMS, QUARANTINED_SPECTROGRAMS))
+    images, _ = training_set.stage_images(spark, path, CLASSES, *staging)
     delta.write(SPECTROGRAMS, images, CLASSES, run_id="quality")
     delta.write(GLITCH_FEATURES, features.features(delta.read(SPECTROGRAMS)), None, run_id="quality")
     return delta.read(SPECTROGRAMS), delta.read(GLITCH_FEATURES)

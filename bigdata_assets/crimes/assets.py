@@ -58,16 +58,16 @@ class LearningConfig(dg.Config):
 )
 def historic_reports(
     context: dg.AssetExecutionContext, sources: Sources, spark: SparkResource
-) -> tuple[DataFrame, DataFrame]:
+) -> Iterator[dg.Output[DataFrame]]:
     """Reports of the run's months, typed, and the rows of the export that are none."""
     from bigdata_assets.crimes.logic import exports
+    from bigdata_assets.reading import once
 
     columns = pa.schema([HISTORIC_REPORTS.arrow_schema.field(column.name).with_nullable(True) for column in REPORT])
-    rows = exports.historic_rows(spark.spark_session, sources.folder(SOURCE), sorted(context.partition_keys), columns)
-    return (
-        rows.where("reason IS NULL").select(HISTORIC_REPORTS.column_names),
-        rows.where("reason IS NOT NULL").select(QUARANTINED_HISTORIC_REPORTS.column_names),
-    )
+    months, folder = sorted(context.partition_keys), sources.folder(SOURCE)
+    with once(exports.historic_rows(spark.spark_session, folder, months, columns)) as rows:
+        for table, without in ((HISTORIC_REPORTS, ""), (QUARANTINED_HISTORIC_REPORTS, "NOT")):
+            yield dg.Output(rows.where(f"reason IS {without} NULL").select(table.column_names), table.name)
 
 
 @dg.multi_asset(

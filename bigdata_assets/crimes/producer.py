@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from bigdata_assets.crimes.logic import exports, messages
 from bigdata_assets.crimes.source import SOURCE
+from bigdata_assets.reading import FileChangedError
 from bigdata_assets.resources.kafka import KafkaResource, KafkaUnreachableError
 from bigdata_assets.settings import Settings, legal_topic
 from bigdata_assets.sources import Sources
@@ -279,6 +280,6 @@ def run_command(kafka: KafkaResource, folder: Path, month: str, **options: Any) 
         signal.signal(number, on_signal)
     try:
         sent = produce(kafka, folder, month_range(month), stop=stop, **options)
-    except (ProduceError, exports.ExportError, KafkaUnreachableError) as error:
+    except (ProduceError, exports.ExportError, FileChangedError, KafkaUnreachableError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{sent} reports sent to {options['topic']}{'; go on with --resume' if stop.is_set() else ''}")

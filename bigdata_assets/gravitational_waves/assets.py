@@ -119,14 +119,14 @@ class CnnReportConfig(dg.Config):
     backfill_policy=dg.BackfillPolicy.single_run(),
     required_resource_keys={"sources", "spark", "delta"},
 )
-def spectrograms(context: dg.AssetExecutionContext) -> tuple[StagedFiles, pa.Table]:
+def spectrograms(context: dg.AssetExecutionContext) -> tuple[StagedFiles, StagedFiles]:
     """The images of the run's classes, and the datasets that are none."""
     from bigdata_assets.gravitational_waves.logic.training import training_set
 
     resources, labels = context.resources, sorted(context.partition_keys)
     path = resources.sources.folder(SOURCE) / training_set.FILE
-    staging = resources.delta.staging(SPECTROGRAMS)
-    return training_set.stage_images(resources.spark.spark_session, path, labels, staging)
+    staging = [resources.delta.staging(table) for table in (SPECTROGRAMS, QUARANTINED_SPECTROGRAMS)]
+    return training_set.stage_images(resources.spark.spark_session, path, labels, *staging)
 
 
 @dg.multi_asset(

@@ -7,7 +7,7 @@ leaves that failed, was killed or was run twice is seen by nobody; where `DeltaI
 Workers import this module: it never imports dagster.
 """
 
-import itertools
+import contextlib
 import json
 import uuid
 from collections.abc import Iterable
@@ -61,32 +61,56 @@ class Staging:
         return json.dumps(asdict(self))
 
     def write(self, batches: Iterable[pa.RecordBatch], key: str | None = None) -> list[dict[str, Any]]:
-        """Write the rows of one partition to one file, a batch at a time; columns are taken by name.
+        """Write the rows of one partition to one file, a batch at a time; what `StagedFile.told` tells."""
+        with self.file(key) as file:
+            for batch in batches:
+                file.write(batch)
+        return file.told()
 
-        Returns:
-            The file, with the fields of `FILES`; no file where there is no row. Nulls and types that do not fit are
-            told there: after an error Spark would run the task again.
-        """
+    def file(self, key: str | None = None) -> "StagedFile":
+        """A new file for rows of one partition."""
         schema = to_arrow_schema(StructType.fromJson(json.loads(self.columns)), timezone="UTC")
         name = f"{uuid.uuid4().hex}.parquet"
         if self.partition_column is not None:
             name = f"{self.partition_column}={_escaped(str(key))}/{name}"
-        batches = (batch for batch in batches if batch.num_rows)
-        first = next(batches, None)
-        if first is None:
+        return StagedFile(UPath(self.folder) / name, name, schema, key)
+
+
+class StagedFile(contextlib.ExitStack):
+    """A file that batches are written to, columns taken by name; there is none before the first row."""
+
+    def __init__(self, path: UPath, name: str, schema: pa.Schema, key: str | None) -> None:
+        super().__init__()
+        self._path, self._schema = path, schema
+        self._file: dict[str, Any] = {"partition": key, "file": name}
+        self._writer: pq.ParquetWriter | None = None
+        self._rows = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        if not batch.num_rows or "refused" in self._file:
+            return
+        if self._writer is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            # What is the least of a row group's array elements, nobody asks, and it takes a fifth of the writing.
+            plain = [field.name for field in self._schema if not pa.types.is_nested(field.type)]
+            out = self.enter_context(self._path.open("wb"))
+            self._writer = self.enter_context(pq.ParquetWriter(out, self._schema, write_statistics=plain))
+        try:
+            self._writer.write_batch(batch.select(self._schema.names).cast(self._schema))
+        except (ValueError, TypeError, NotImplementedError) as error:  # Arrow's are kinds of these
+            self._file["refused"] = str(error)
+        self._rows += batch.num_rows
+
+    def told(self) -> list[dict[str, Any]]:
+        """The closed file, with the fields of `FILES`; no file where there was no row.
+
+        Nulls and types that do not fit are told there: after an error Spark would run the task again.
+        """
+        if self._writer is None:
             return []
-        path, n_rows = UPath(self.folder) / name, 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # What is the least of a row group's array elements, nobody asks, and it takes a fifth of the writing.
-        plain = [field.name for field in schema if not pa.types.is_nested(field.type)]
-        with path.open("wb") as out, pq.ParquetWriter(out, schema, write_statistics=plain) as writer:
-            for batch in itertools.chain([first], batches):
-                try:
-                    writer.write_batch(batch.select(schema.names).cast(schema))
-                except (ValueError, TypeError, NotImplementedError) as error:  # Arrow's are kinds of these
-                    return [{"partition": key, "file": name, "refused": str(error)}]
-                n_rows += batch.num_rows
-        return [{"partition": key, "file": name, "bytes": path.stat().st_size, "rows": n_rows}]
+        if "refused" in self._file:
+            return [self._file]
+        return [self._file | {"bytes": self._path.stat().st_size, "rows": self._rows}]
 
 
 def _escaped(key: str) -> str:

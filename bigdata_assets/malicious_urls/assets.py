@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 
 from bigdata_assets.catalogue import table_asset
 from bigdata_assets.io_managers.sklearn_model import StoredModel, TrainedModel
+from bigdata_assets.io_managers.staging import StagedFiles
 from bigdata_assets.malicious_urls.partitions import LANDED_FILES, landed_file, landing_folder
 from bigdata_assets.malicious_urls.source import SOURCE
 from bigdata_assets.malicious_urls.tables import (
@@ -72,15 +73,17 @@ class ScoringConfig(dg.Config):
         "quarantined_urls": dg.AssetOut(**table_asset(QUARANTINED_URLS, "1")),
     },
 )
-def labelled_urls(sources: Sources, spark: SparkResource) -> tuple[DataFrame, DataFrame]:
+def labelled_urls(sources: Sources, spark: SparkResource) -> Iterator[dg.Output[DataFrame]]:
     """Labelled URLs, deduplicated and typed, and the rows that could not be used."""
     from upath import UPath
 
     from bigdata_assets.malicious_urls.logic import labelling, reading
+    from bigdata_assets.reading import once
 
     path = labelling.labelled_file(sources.folder(SOURCE))
-    rows = reading.read_urls(spark.spark_session, reading.plan_splits(UPath(path)))
-    return labelling.labelled_urls(rows, CLASSES), labelling.quarantined_urls(rows, CLASSES)
+    with once(reading.read_urls(spark.spark_session, reading.plan_splits(UPath(path)))) as rows:
+        yield dg.Output(labelling.labelled_urls(rows, CLASSES), "labelled_urls")
+        yield dg.Output(labelling.quarantined_urls(rows, CLASSES), "quarantined_urls")
 
 
 @dg.asset(
@@ -134,20 +137,18 @@ def classifier_report(labelled_urls: pd.DataFrame, config: ReportConfig, sources
     backfill_policy=dg.BackfillPolicy.single_run(),
     required_resource_keys={"delta", "spark"},
 )
-def url_batches(context: dg.AssetExecutionContext) -> Iterator[dg.Output[DataFrame]]:
+def url_batches(context: dg.AssetExecutionContext) -> tuple[StagedFiles, StagedFiles]:
     """The URLs of the run's landed files, and the rows of them that are no URL."""
     from bigdata_assets.malicious_urls.logic import reading
 
-    folder = landing_folder(context.resources.delta.storage)
+    delta = context.resources.delta
+    folder = landing_folder(delta.storage)
     for name in context.partition_keys:
         version = {FILE_VERSION: landed_file(folder / name).fingerprint}
         context.add_asset_metadata(version, asset_key=URL_BATCHES.key, partition_key=name)
     splits = [split for name in sorted(context.partition_keys) for split in reading.plan_splits(folder / name)]
-    rows = reading.read_urls(context.resources.spark.spark_session, splits)
-    good = rows.where("reason IS NULL")
-    yield dg.Output(good.select(URL_BATCHES.column_names), "url_batches")
-    bad = rows.where("reason IS NOT NULL")
-    yield dg.Output(bad.select(QUARANTINED_BATCH_URLS.column_names), "quarantined_batch_urls")
+    staging = [delta.staging(table) for table in (URL_BATCHES, QUARANTINED_BATCH_URLS)]
+    return reading.stage_urls(context.resources.spark.spark_session, splits, *staging)
 
 
 @dg.asset(

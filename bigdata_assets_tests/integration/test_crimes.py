@@ -369,6 +369,26 @@ def test_a_row_in_the_wrong_file_is_quarantined(crimes: Crimes) -> None:
     assert len(refused) + len(project.table("historic_reports", branch="crimes")) == 20
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_an_export_that_is_rewritten_while_it_is_read_fails_the_run(
+    crimes: Crimes, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    folder = Path(crimes.settings.dagster_home).parent / "official"
+    (folder / "crimes").mkdir(parents=True)
+    path = folder / "crimes" / f"crimes_2015-12.{suffix}"
+    rows = pd.read_csv(exports.export_file(crimes.defs.resources["sources"].folder("crimes"), "2015-12"), dtype=str)
+    rows.to_csv(path, index=False) if suffix == "csv" else rows.to_parquet(path)
+
+    def rewrite(*_: Any) -> None:
+        os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+
+    monkeypatch.setattr(exports, "_require_columns", rewrite)  # between its look at the file and the workers' reading
+    project = Project(folder / "project", crimes.settings, str(folder))
+    historic = [dg.AssetKey(["crimes", name]) for name in ("historic_reports", "quarantined_historic_reports")]
+    with pytest.raises(Exception, match=rf"crimes_2015-12\.{suffix} was written while it was read"):
+        project.execute(historic, ("2015-12",))
+
+
 RUN = """
 import json, sys
 import dagster as dg

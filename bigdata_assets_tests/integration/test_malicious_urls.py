@@ -2,6 +2,7 @@
 
 import gzip
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -11,10 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+from upath import UPath
 
+from bigdata_assets.crimes.logic import exports
+from bigdata_assets.crimes.tables import HISTORIC_REPORTS, REPORT
+from bigdata_assets.malicious_urls.logic import reading
 from bigdata_assets.malicious_urls.logic.classifier import TRUSTED_TYPES
 from bigdata_assets.malicious_urls.partitions import LANDED_FILES
 from bigdata_assets.malicious_urls.tables import CLASSES
+from bigdata_assets.reading import FileChangedError, once
 from bigdata_assets_tests.conftest import Engines, alive, kill_9, wait_for
 from bigdata_assets_tests.drills import Drill
 from bigdata_assets_tests.integration.conftest import BATCH_ASSETS, REAL_DATA, Project
@@ -213,6 +220,54 @@ def test_bad_files_are_quarantined_and_the_good_one_beside_them_is_scored(projec
     share = checks(result)["share_quarantined_in_batches"]
     assert not share.passed
     assert share.severity == dg.AssetCheckSeverity.ERROR
+
+
+def test_a_file_that_is_rewritten_while_it_is_read_changes_no_table(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.land("a.csv", [*(f"http://host{i}.example.org" for i in range(50)), "http:///no-host"])
+    project.run(BATCH_ASSETS, "a.csv")
+    before = {name: project.table(name) for name in BATCH_ASSETS}
+    plan = reading.plan_splits
+
+    def plan_and_rewrite(path: UPath) -> list[reading.Split]:
+        splits = plan(path)
+        path.write_text(path.read_text().replace("host1", "tsoh1"))
+        return splits
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "plan_splits", plan_and_rewrite)
+        with pytest.raises(FileChangedError, match=r"a\.csv was written while it was read"):
+            project.run(BATCH_ASSETS, "a.csv")
+    assert all(project.table(name).equals(before[name]) for name in BATCH_ASSETS)
+    project.run(BATCH_ASSETS, "a.csv")
+    assert project.table("url_batches")["url"].str.contains("tsoh1").any()
+
+
+@pytest.mark.parametrize("name", ["malicious_urls", "crimes"])
+def test_two_tables_are_made_of_one_reading(spark: SparkSession, tmp_path: Path, name: str) -> None:
+    """A frame over Connect is planned anew by each action: it is found again all the same."""
+    path = tmp_path / "crimes_2016.csv"
+    columns = pa.schema([HISTORIC_REPORTS.arrow_schema.field(column.name).with_nullable(True) for column in REPORT])
+
+    def counted(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        with path.with_suffix(".read").open("a") as readings:
+            readings.write("x")
+        yield from batches
+
+    path.write_text("url,ID,Date,IUCR,Arrest,Domestic\n" + "a.com,1,01/05/2016 10:00:00 AM,0460,true,true\n" * 3)
+    rows = (
+        reading.read_urls(spark, reading.plan_splits(UPath(path)))
+        if name == "malicious_urls"
+        else exports.historic_rows(spark, tmp_path, ["2016-01"], columns)
+    )
+    counts, readings = [], []
+    with once(rows.mapInArrow(counted, rows.schema)) as read:
+        for which in ("", "NOT"):
+            counts.append(read.where(f"reason IS {which} NULL").toArrow().num_rows)
+            readings.append(path.with_suffix(".read").stat().st_size)
+    assert counts == ([3, 0] if name == "malicious_urls" else [1, 2])
+    assert readings[0] == readings[1] > 0
 
 
 def test_a_file_that_is_gone_is_named(project: Project) -> None:

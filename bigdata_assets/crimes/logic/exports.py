@@ -6,7 +6,7 @@ is the instant. An hour that the clock shows twice in autumn is taken for the fi
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+
+from bigdata_assets.reading import InputFile
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -121,9 +123,10 @@ def read_month(folder: Path, month: str) -> pd.DataFrame:
 
     Raises:
         ExportError: there is no export of the month.
+        FileChangedError: it was written while it was read.
     """
-    parts = []
-    for chunk in _chunks(export_file(folder, month)):
+    parts, path = [], export_file(folder, month)
+    for chunk in InputFile.planned(path).unchanged(_chunks(path)):
         rows = typed(chunk)
         parts.append(rows[rows["reason"].isna() & (rows["month"] == month)])
     reports = pd.concat(parts, ignore_index=True).drop(columns=["month", "reason", "raw"])
@@ -202,22 +205,20 @@ def _typed_on_spark(spark: "SparkSession", path: Path, schema: pa.Schema) -> "Da
     from pyspark.sql import functions as F
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    spark_schema = from_arrow_schema(schema)
+    spark_schema, file = from_arrow_schema(schema), InputFile.planned(path)
 
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
         # Read by the workers themselves: Spark's own reader lacks an encoding (BYTE_STREAM_SPLIT) that pandas writes.
-        file = pq.ParquetFile(path)
-        _require_columns(path, file.schema_arrow.names)
-        groups = spark.createDataFrame([(str(path), n) for n in range(file.num_row_groups)], "path string, n int")
-        return groups.repartition(file.num_row_groups).mapInArrow(
-            partial(_typed_row_groups, schema=schema), spark_schema
-        )
+        parquet = pq.ParquetFile(path)
+        _require_columns(path, parquet.schema_arrow.names)
+        groups = spark.range(0, parquet.num_row_groups, 1, max(parquet.num_row_groups, 1))
+        return groups.mapInArrow(partial(_typed_row_groups, file=file, schema=schema), spark_schema)
     rows = spark.read.csv(str(path), header=True, quote='"', escape='"')
     _require_columns(path, rows.columns)
     rows = rows.select([F.col(f"`{name}`") for name in rows.columns])
-    return rows.mapInArrow(partial(_typed_batches, schema=schema), spark_schema)
+    return rows.mapInArrow(partial(_typed_batches, file=file, schema=schema), spark_schema)
 
 
 def _require_columns(path: Path, names: list[str]) -> None:
@@ -225,16 +226,16 @@ def _require_columns(path: Path, names: list[str]) -> None:
         raise ExportError(f"{path} lacks the columns {missing}; it has {names}.")
 
 
-def _typed_row_groups(groups: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _typed_row_groups(groups: Iterator[pa.RecordBatch], file: InputFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     import pyarrow.parquet as pq
 
-    for group in (row for batch in groups for row in batch.to_pylist()):
-        file = pq.ParquetFile(group["path"])
-        yield from _typed_batches(file.iter_batches(CHUNK_ROWS // 10, row_groups=[group["n"]]), schema)
+    for group in (number for batch in groups for number in batch.column(0).to_pylist()):
+        batches = pq.ParquetFile(file.path).iter_batches(CHUNK_ROWS // 10, row_groups=[group])
+        yield from _typed_batches(batches, file, schema)
 
 
-def _typed_batches(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
+def _typed_batches(batches: Iterable[pa.RecordBatch], file: InputFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for batch in file.unchanged(batches):
         yield pa.RecordBatch.from_pandas(typed(_as_text(batch)), schema, preserve_index=False)
 
 

@@ -6,16 +6,19 @@ A CSV record is one physical line: a URL has no line break, and only so can a fi
 import csv
 import gzip
 import io
+import itertools
 import unicodedata
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, cast
 
 import pyarrow as pa
 from upath import UPath
 
+from bigdata_assets import reading
+from bigdata_assets.io_managers.staging import StagedFiles, Staging
 from bigdata_assets.malicious_urls.logic.domains import host, registered_domains
 from bigdata_assets.malicious_urls.tables import QUARANTINED_BATCH_URLS, URL_BATCHES
 from bigdata_assets.tables import row_schema, to_arrow
@@ -44,7 +47,7 @@ class Split:
     `problem` is set where the file cannot be read at all; the split then is that one row of quarantine.
     """
 
-    path: str
+    file: reading.InputFile
     landed_at: datetime
     size_bytes: int
     start: int = 0
@@ -55,11 +58,7 @@ class Split:
 
     @property
     def batch(self) -> str:
-        return UPath(self.path).name
-
-
-class FileChangedError(RuntimeError):
-    """A file was written to while it was read."""
+        return UPath(self.file.path).name
 
 
 def plan_splits(path: UPath, split_bytes: int = SPLIT_BYTES) -> list[Split]:
@@ -68,20 +67,19 @@ def plan_splits(path: UPath, split_bytes: int = SPLIT_BYTES) -> list[Split]:
     Raises:
         FileNotFoundError: the file is not there.
     """
-    status = path.stat()
-    landed_at = datetime.fromtimestamp(status.st_mtime, UTC)
-    whole = Split(str(path), landed_at, status.st_size)
+    file, status = reading.InputFile.planned(path), path.stat()
+    whole = Split(file, datetime.fromtimestamp(status.st_mtime, UTC), status.st_size)
     if not status.st_size:
         return [_broken(whole, "the file is empty")]
     try:
         if path.name.endswith(".parquet"):
             return _plan_parquet(path, whole)
-        with _open(path) as file:
-            header = file.readline(MAX_LINE_BYTES)
+        with _open(path) as lines:
+            header = lines.readline(MAX_LINE_BYTES)
         columns = _header(header)
     except (OSError, EOFError, ValueError, pa.ArrowException) as error:
-        with path.open("rb") as file:
-            return [_broken(whole, str(error), file.read(1024))]
+        with path.open("rb") as raw:
+            return [_broken(whole, str(error), raw.read(1024))]
     # A gzip stream can only be read from its beginning.
     step = MAX_EXPANDED_BYTES if path.name.endswith(".gz") else split_bytes
     stop = MAX_EXPANDED_BYTES if path.name.endswith(".gz") else status.st_size
@@ -93,23 +91,9 @@ def read_split(split: Split) -> Iterator[pa.RecordBatch]:
     """The rows of a split, in batches of BATCH_ROWS at most, columns as in `ROWS`.
 
     Raises:
-        FileChangedError: the file's size is no longer the planned one.
+        FileChangedError: the file was written since it was planned.
     """
-    path = UPath(split.path)
-    if split.problem:
-        yield _batch(split, [(0, split.raw, split.size_bytes, None, split.problem)])
-        return
-    if path.stat().st_size != split.size_bytes:
-        raise FileChangedError(f"{path} changed while it was read: run the partition again once it is complete.")
-    rows = _parquet_rows(path, split) if path.name.endswith(".parquet") else _csv_rows(path, split)
-    pending: list[tuple[int, bytes, int, str | None, str | None]] = []
-    for row in rows:
-        pending.append(row)
-        if len(pending) == BATCH_ROWS:
-            yield _batch(split, pending)
-            pending = []
-    if pending:
-        yield _batch(split, pending)
+    return split.file.unchanged(_batches(split))
 
 
 def read_urls(spark: "SparkSession", splits: list[Split]) -> "DataFrame":
@@ -121,6 +105,17 @@ def read_urls(spark: "SparkSession", splits: list[Split]) -> "DataFrame":
                 yield from read_split(splits[index])
 
     return spark.range(0, len(splits), 1, len(splits)).mapInArrow(read, SCHEMA)
+
+
+def stage_urls(
+    spark: "SparkSession", splits: list[Split], usable: Staging, refused: Staging
+) -> tuple[StagedFiles, StagedFiles]:
+    """Files of the usable and of the refused rows of the splits, each read once.
+
+    Raises:
+        FileChangedError: a file was written since it was planned.
+    """
+    return reading.stage(spark, splits, read_split, lambda split: split.batch, usable, refused)
 
 
 def usable_url(raw: bytes) -> tuple[str, str | None]:
@@ -142,6 +137,16 @@ def usable_url(raw: bytes) -> tuple[str, str | None]:
     if not any(character.isalnum() for character in host(text)):
         return "", "no host"
     return text, None
+
+
+def _batches(split: Split) -> Iterator[pa.RecordBatch]:
+    if split.problem:
+        yield _batch(split, [(0, split.raw, split.size_bytes, None, split.problem)])
+        return
+    path = UPath(split.file.path)
+    rows = _parquet_rows(path, split) if path.name.endswith(".parquet") else _csv_rows(path, split)
+    while pending := list(itertools.islice(rows, BATCH_ROWS)):
+        yield _batch(split, pending)
 
 
 def _csv_rows(path: UPath, split: Split) -> Iterator[tuple[int, bytes, int, str | None, str | None]]:
@@ -278,8 +283,8 @@ def _open(path: UPath) -> IO[bytes]:
 
 
 def _part(whole: Split, start: int, end: int, columns: tuple[str, ...]) -> Split:
-    return Split(whole.path, whole.landed_at, whole.size_bytes, start, end, columns)
+    return replace(whole, start=start, end=end, columns=columns)
 
 
 def _broken(whole: Split, problem: str, raw: bytes = b"") -> Split:
-    return Split(whole.path, whole.landed_at, whole.size_bytes, problem=problem[:1000], raw=raw)
+    return replace(whole, problem=problem[:1000], raw=raw)

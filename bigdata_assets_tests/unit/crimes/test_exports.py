@@ -1,3 +1,4 @@
+import os
 from datetime import date
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 from bigdata_assets.crimes import sample
 from bigdata_assets.crimes.logic import exports
 from bigdata_assets.crimes.producer import ProduceError, month_range
+from bigdata_assets.reading import FileChangedError
 
 ROW = {
     "ID": "10365277",
@@ -135,6 +137,21 @@ def test_csv_and_parquet_give_the_same_reports(tmp_path):
     (tmp_path / "crimes_2015-12_portal_export.csv").unlink()
     pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), tmp_path / "crimes_2015.parquet")
     pd.testing.assert_frame_equal(exports.read_month(tmp_path, "2015-12"), from_csv)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_an_export_that_is_written_while_it_is_read_is_named(tmp_path, monkeypatch, suffix):
+    path, rows = tmp_path / f"crimes_2016.{suffix}", pd.DataFrame([ROW] * 3)
+    rows.to_csv(path, index=False) if suffix == "csv" else pq.write_table(pa.Table.from_pandas(rows), path)
+    before, typed = path.stat(), exports.typed
+
+    def typed_meanwhile(chunk):
+        os.utime(path, ns=(0, before.st_mtime_ns + 1))
+        return typed(chunk)
+
+    monkeypatch.setattr(exports, "typed", typed_meanwhile)
+    with pytest.raises(FileChangedError, match=rf"crimes_2016.{suffix} was written while it was read"):
+        exports.read_month(tmp_path, "2016-01")
 
 
 def test_months_of_a_range():

@@ -1,23 +1,18 @@
 import h5py
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from pyspark.sql import types as T
 
 from bigdata_assets.gravitational_waves.logic.training.training_set import (
     BATCH_IMAGES,
     CLASSES,
     ROWS,
-    STAGED,
     GlitchRange,
     TrainingSetError,
     plan,
     read_range,
-    stage_range,
     unknown_labels,
 )
-from bigdata_assets.io_managers.staging import Staging
 
 IMAGE = np.arange(140 * 170, dtype=np.float32).reshape(1, 140, 170) / 23_800
 
@@ -144,22 +139,6 @@ def places(data, signature):
     while at >= 0:
         yield at
         at = data.find(signature, at + 1)
-
-
-def test_a_range_is_staged_as_a_file_and_what_was_refused(file, tmp_path):
-    broken = np.full_like(IMAGE, np.nan)
-    path = file({f"Blip/train/{n:03}/1.0.png": broken if n == 70 else IMAGE for n in range(BATCH_IMAGES + 20)})
-    columns = T.StructType().add("id", T.StringType(), nullable=False).add("view_s", T.DoubleType(), nullable=False)
-    staging = Staging(str(tmp_path / "table"), columns.json(), "label")
-    (part,) = plan(path, ["Blip"])
-    (batch,) = stage_range(path, part, staging)
-    assert batch.schema == STAGED
-    staged, refused = batch.to_pylist()
-    assert (staged["partition"], staged["rows"], staged["reason"]) == (part.label, BATCH_IMAGES + 19, None)
-    kept = pq.read_table(tmp_path / "table" / staged["file"], partitioning=None)
-    assert kept["id"].to_pylist() == [f"{n:03}" for n in range(BATCH_IMAGES + 20) if n != 70]
-    assert (refused["path"], refused["label"], refused["file"]) == ("/Blip/train/070/1.0.png", "Blip", None)
-    assert "no numbers" in refused["reason"]
 
 
 def test_ranges_cover_each_glitch_once_and_batches_are_small(file):

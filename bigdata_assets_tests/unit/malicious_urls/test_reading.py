@@ -1,4 +1,5 @@
 import gzip
+import os
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from bigdata_assets.malicious_urls.logic import reading
-from bigdata_assets.malicious_urls.logic.reading import FileChangedError, plan_splits, read_split, usable_url
+from bigdata_assets.malicious_urls.logic.reading import plan_splits, read_split, usable_url
+from bigdata_assets.reading import FileChangedError
 
 
 def rows_of(path, split_bytes=reading.SPLIT_BYTES):
@@ -125,8 +127,21 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path):
     path = written(tmp_path, b"url\na.com\n")
     splits = plan_splits(UPath(path))
     path.write_bytes(b"url\na.com\nb.com\n")
-    with pytest.raises(FileChangedError, match="run the partition again"):
+    with pytest.raises(FileChangedError, match="run this again when it has settled"):
         list(read_split(splits[0]))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "empty.csv", "a.parquet"])
+def test_a_file_that_is_rewritten_at_its_size_while_it_is_read_is_refused(tmp_path, name):
+    rows = 2 * reading.BATCH_ROWS
+    path = written(tmp_path, b"url\n" + b"a.com\n" * rows if name == "a.csv" else b"", name)
+    if name == "a.parquet":
+        pq.write_table(pa.table({"url": ["a.com"] * rows}), path)
+    batches = read_split(plan_splits(UPath(path))[0])
+    assert next(batches).num_rows
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    with pytest.raises(FileChangedError, match=rf"{name} was written while it was read"):
+        list(batches)
 
 
 @settings(max_examples=60, deadline=None)

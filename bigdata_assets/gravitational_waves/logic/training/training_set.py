@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
-from pyspark.sql.pandas.types import from_arrow_schema
 
+from bigdata_assets import reading
 from bigdata_assets.gravitational_waves.logic.training.gravity_spy import (
     CLASSES,
     HEIGHT,
@@ -25,13 +23,12 @@ from bigdata_assets.gravitational_waves.logic.training.gravity_spy import (
     WIDTH,
 )
 from bigdata_assets.gravitational_waves.tables import QUARANTINED_SPECTROGRAMS, SPECTROGRAMS
-from bigdata_assets.io_managers.staging import FILES, StagedFiles, Staging
+from bigdata_assets.io_managers.staging import StagedFiles, Staging
 from bigdata_assets.tables import row_schema, to_arrow
 
 if TYPE_CHECKING:
     import h5py
-    from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import StructType
+    from pyspark.sql import SparkSession
 
 FILE = "trainingsetv1d1.h5"
 BATCH_IMAGES = 64
@@ -42,9 +39,6 @@ BROKEN_GROUP = (KeyError, OSError, RuntimeError, ValueError)
 
 ROWS = to_arrow(row_schema(*SPECTROGRAMS.columns, *QUARANTINED_SPECTROGRAMS.columns))
 """What reading yields: an image, or else `reason` and the `path` within the file."""
-REFUSED = ("path", "label", "reason")
-STAGED = pa.schema([*FILES, *(ROWS.field(name) for name in REFUSED)])
-"""What reading yields that stages: a file of images, or what was refused."""
 
 
 class TrainingSetError(RuntimeError):
@@ -52,7 +46,7 @@ class TrainingSetError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class GlitchRange(InputPartition):
+class GlitchRange:
     """What one task reads: the glitches from `first` on, below a group of a label and a sample type."""
 
     label: str
@@ -124,22 +118,6 @@ def read_range(path: str | Path, part: GlitchRange) -> Iterator[pa.RecordBatch]:
             yield _batch(pending)
 
 
-def stage_range(path: str | Path, part: GlitchRange, staging: Staging) -> Iterator[pa.RecordBatch]:
-    """The same to a file of the table instead; columns as in `STAGED`."""
-    refused: list[dict[str, Any]] = []
-
-    def images() -> Iterator[pa.RecordBatch]:
-        for batch in read_range(path, part):
-            good = pc.is_null(batch["reason"])
-            if pc.all(good).as_py():
-                yield batch
-            else:
-                refused.extend(batch.filter(pc.invert(good)).select(REFUSED).to_pylist())
-                yield batch.filter(good)
-
-    yield pa.RecordBatch.from_pylist(staging.write(images(), part.label) + refused, schema=STAGED)
-
-
 def _labels(file: Any) -> list[str]:
     try:
         return list(file)
@@ -167,68 +145,22 @@ def _is_group(found: Any) -> bool:
     return hasattr(found, "values")
 
 
-class TrainingSetSource(DataSource):
-    """Spark's `gravity_spy` format. Options: `path` of the file, `labels` separated by commas.
-
-    With the option `staging`, a `Staging` as text, images go to files of a table instead, and what is read is these
-    files and what was refused (`STAGED`): no image leaves the worker that has read it.
-    """
-
-    @classmethod
-    def name(cls) -> str:
-        return "gravity_spy"
-
-    def schema(self) -> "StructType":
-        return from_arrow_schema(STAGED if "staging" in self.options else ROWS)
-
-    def reader(self, schema: Any) -> "TrainingSetReader":  # noqa: ARG002 -- Spark's signature
-        staging = Staging.from_text(self.options["staging"]) if "staging" in self.options else None
-        return TrainingSetReader(self.options["path"], self.options["labels"].split(","), staging)
-
-
-class TrainingSetReader(DataSourceReader):
-    """Reads the file by ranges of glitches, each in a task of its own."""
-
-    def __init__(self, path: str, labels: Sequence[str], staging: Staging | None) -> None:
-        self.path, self.labels, self.staging = path, labels, staging
-
-    def partitions(self) -> Sequence[GlitchRange]:
-        # Spark asks for at least one.
-        return plan(self.path, self.labels) or [GlitchRange("", "", 0, 0)]
-
-    def read(self, partition: GlitchRange) -> Iterator[pa.RecordBatch]:  # type: ignore[override]
-        if not partition.label:
-            return iter(())
-        if self.staging is None:
-            return read_range(self.path, partition)
-        return stage_range(self.path, partition, self.staging)
-
-
-def read_images(
-    spark: "SparkSession", path: str | Path, labels: Sequence[str], staging: Staging | None = None
-) -> "DataFrame":
-    """One row per image of these labels (`ROWS`), read by Spark's workers; `STAGED` where they stage them.
-
-    Raises:
-        TrainingSetError: the file cannot be used at all.
-    """
-    plan(path, labels)  # an error here is plain; from a worker it comes with a server's trace
-    spark.dataSource.register(TrainingSetSource)
-    reader = spark.read.format("gravity_spy").option("path", str(path)).option("labels", ",".join(labels))
-    return (reader if staging is None else reader.option("staging", staging.to_text())).load()
-
-
 def stage_images(
-    spark: "SparkSession", path: str | Path, labels: Sequence[str], staging: Staging
-) -> tuple[StagedFiles, pa.Table]:
-    """Files of a table with the images of these labels, and what was refused (`REFUSED`): the file is read once.
+    spark: "SparkSession", path: Path, labels: Sequence[str], usable: Staging, refused: Staging
+) -> tuple[StagedFiles, StagedFiles]:
+    """Files with the images of these labels, and with what was refused: the HDF5 file is read once.
 
     Raises:
         TrainingSetError: the file cannot be used at all.
+        FileChangedError: it was written while it was read.
     """
-    rows = read_images(spark, path, labels, staging).toArrow()
-    refused = pc.is_valid(rows["reason"])
-    return StagedFiles(rows.filter(pc.invert(refused)).select(FILES.names)), rows.filter(refused).select(REFUSED)
+    with open_file(path):
+        file = reading.InputFile.planned(path)
+
+    def read(part: GlitchRange) -> Iterator[pa.RecordBatch]:
+        return file.unchanged(read_range(file.path, part))
+
+    return reading.stage(spark, plan(path, labels), read, lambda part: part.label, usable, refused)
 
 
 def _glitch(group: Any, name: str, part: GlitchRange) -> list[dict[str, Any]]:
