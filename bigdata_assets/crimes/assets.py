@@ -24,7 +24,6 @@ from bigdata_assets.crimes.tables import (
     HISTORIC_REPORTS,
     QUARANTINED_HISTORIC_REPORTS,
     QUARANTINED_MESSAGES,
-    REPORT,
 )
 from bigdata_assets.reports import Report
 from bigdata_assets.resources.kafka import MAX_MESSAGE_BYTES, KafkaUnreachableError
@@ -63,9 +62,8 @@ def historic_reports(
     from bigdata_assets.crimes.logic import exports
     from bigdata_assets.reading import once
 
-    columns = pa.schema([HISTORIC_REPORTS.arrow_schema.field(column.name).with_nullable(True) for column in REPORT])
     months, folder = sorted(context.partition_keys), sources.folder(SOURCE)
-    with once(exports.historic_rows(spark.spark_session, folder, months, columns)) as rows:
+    with once(exports.historic_rows(spark.spark_session, folder, months)) as rows:
         for table, without in ((HISTORIC_REPORTS, ""), (QUARANTINED_HISTORIC_REPORTS, "NOT")):
             yield dg.Output(rows.where(f"reason IS {without} NULL").select(table.column_names), table.name)
 

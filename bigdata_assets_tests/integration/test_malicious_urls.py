@@ -16,7 +16,6 @@ from pyspark.sql import SparkSession
 from upath import UPath
 
 from bigdata_assets.crimes.logic import exports
-from bigdata_assets.crimes.tables import HISTORIC_REPORTS, REPORT
 from bigdata_assets.malicious_urls.logic import reading
 from bigdata_assets.malicious_urls.logic.classifier import TRUSTED_TYPES
 from bigdata_assets.malicious_urls.partitions import LANDED_FILES
@@ -248,7 +247,6 @@ def test_a_file_that_is_rewritten_while_it_is_read_changes_no_table(
 def test_two_tables_are_made_of_one_reading(spark: SparkSession, tmp_path: Path, name: str) -> None:
     """A frame over Connect is planned anew by each action: it is found again all the same."""
     path = tmp_path / "crimes_2016.csv"
-    columns = pa.schema([HISTORIC_REPORTS.arrow_schema.field(column.name).with_nullable(True) for column in REPORT])
 
     def counted(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with path.with_suffix(".read").open("a") as readings:
@@ -259,7 +257,7 @@ def test_two_tables_are_made_of_one_reading(spark: SparkSession, tmp_path: Path,
     rows = (
         reading.read_urls(spark, reading.plan_splits(UPath(path)))
         if name == "malicious_urls"
-        else exports.historic_rows(spark, tmp_path, ["2016-01"], columns)
+        else exports.historic_rows(spark, tmp_path, ["2016-01"])
     )
     counts, readings = [], []
     with once(rows.mapInArrow(counted, rows.schema)) as read:

@@ -16,7 +16,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from bigdata_assets.crimes.tables import HISTORIC_REPORTS, QUARANTINED_HISTORIC_REPORTS
 from bigdata_assets.reading import InputFile
+from bigdata_assets.tables import row_schema, to_arrow
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -40,7 +42,10 @@ TEXTS = {
 }
 INTEGERS = {"beat": "Beat", "district": "District", "ward": "Ward", "community_area": "Community Area"}
 FEET = {"x_coordinate_ft": "X Coordinate", "y_coordinate_ft": "Y Coordinate"}
-_REFUSED = pa.schema([("reason", pa.string()), ("raw", pa.string())])
+ROWS = row_schema(
+    *HISTORIC_REPORTS.columns, *(column for column in QUARANTINED_HISTORIC_REPORTS.columns if column.name != "source")
+)
+"""What is read of an export: a typed report, or else `reason` and `raw`."""
 NEEDED = ("ID", "Date", "IUCR", "Arrest", "Domestic")
 
 
@@ -144,13 +149,11 @@ def _chunks(path: Path) -> Iterator[pd.DataFrame]:
         yield from pd.read_csv(path, dtype=TEXT, chunksize=CHUNK_ROWS)
 
 
-def historic_rows(spark: "SparkSession", folder: Path, wanted: list[str], columns: pa.Schema) -> "DataFrame":
+def historic_rows(spark: "SparkSession", folder: Path, wanted: list[str]) -> "DataFrame":
     """Every row of the wanted months on Spark, typed, with `month`, `source`, `reason` and `raw`.
 
     A row without a usable time, or of a time that its file is not for, belongs to no month that is read from the file:
     it is quarantined with the first wanted month that its file is for.
-
-    `columns` are those of a typed report.
     """
     from pyspark.sql import functions as F
 
@@ -159,7 +162,7 @@ def historic_rows(spark: "SparkSession", folder: Path, wanted: list[str], column
         by_file.setdefault(export_file(folder, month), []).append(month)
     frames = []
     for path, its_months in by_file.items():
-        frame = _typed_on_spark(spark, path, pa.schema([("month", pa.string()), *columns, *_REFUSED]))
+        frame = _typed_on_spark(spark, path)
         covers = _covers(path.name) or "all"
         inside = F.col("month").startswith("" if covers == "all" else covers)
         misfiled = F.col("reason").isNull() & ~inside
@@ -200,12 +203,11 @@ def _refused(rows: "DataFrame", condition: "Column", reason: str) -> "DataFrame"
     )
 
 
-def _typed_on_spark(spark: "SparkSession", path: Path, schema: pa.Schema) -> "DataFrame":
+def _typed_on_spark(spark: "SparkSession", path: Path) -> "DataFrame":
     """An export's rows, typed by Spark's Python workers."""
     from pyspark.sql import functions as F
-    from pyspark.sql.pandas.types import from_arrow_schema
 
-    spark_schema, file = from_arrow_schema(schema), InputFile.planned(path)
+    file = InputFile.planned(path)
 
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
@@ -214,11 +216,11 @@ def _typed_on_spark(spark: "SparkSession", path: Path, schema: pa.Schema) -> "Da
         parquet = pq.ParquetFile(path)
         _require_columns(path, parquet.schema_arrow.names)
         groups = spark.range(0, parquet.num_row_groups, 1, max(parquet.num_row_groups, 1))
-        return groups.mapInArrow(partial(_typed_row_groups, file=file, schema=schema), spark_schema)
+        return groups.mapInArrow(partial(_typed_row_groups, file=file), ROWS)
     rows = spark.read.csv(str(path), header=True, quote='"', escape='"')
     _require_columns(path, rows.columns)
     rows = rows.select([F.col(f"`{name}`") for name in rows.columns])
-    return rows.mapInArrow(partial(_typed_batches, file=file, schema=schema), spark_schema)
+    return rows.mapInArrow(partial(_typed_batches, file=file), ROWS)
 
 
 def _require_columns(path: Path, names: list[str]) -> None:
@@ -226,17 +228,17 @@ def _require_columns(path: Path, names: list[str]) -> None:
         raise ExportError(f"{path} lacks the columns {missing}; it has {names}.")
 
 
-def _typed_row_groups(groups: Iterator[pa.RecordBatch], file: InputFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _typed_row_groups(groups: Iterator[pa.RecordBatch], file: InputFile) -> Iterator[pa.RecordBatch]:
     import pyarrow.parquet as pq
 
     for group in (number for batch in groups for number in batch.column(0).to_pylist()):
         batches = pq.ParquetFile(file.path).iter_batches(CHUNK_ROWS // 10, row_groups=[group])
-        yield from _typed_batches(batches, file, schema)
+        yield from _typed_batches(batches, file)
 
 
-def _typed_batches(batches: Iterable[pa.RecordBatch], file: InputFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _typed_batches(batches: Iterable[pa.RecordBatch], file: InputFile) -> Iterator[pa.RecordBatch]:
     for batch in file.unchanged(batches):
-        yield pa.RecordBatch.from_pandas(typed(_as_text(batch)), schema, preserve_index=False)
+        yield pa.RecordBatch.from_pandas(typed(_as_text(batch)), to_arrow(ROWS), preserve_index=False)
 
 
 def _as_text(batch: pa.RecordBatch) -> pd.DataFrame:

@@ -9,9 +9,7 @@ from pyspark.sql import DataFrame
 
 from bigdata_assets.malicious_urls.tables import PREDICTIONS
 from bigdata_assets.tables import row_schema
-
-_models: dict[str, Any] = {}
-"""The model of this worker process, by version. In a module, not a closure: a closure is copied for every task."""
+from bigdata_assets.workers import once_per_process
 
 
 def score(
@@ -39,7 +37,7 @@ def score(
     def predict(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             if batch.num_rows:
-                yield predict_batch(batch, _model(model_version, load), model_version, classes, scored_at)
+                yield predict_batch(batch, once_per_process(model_version, load), model_version, classes, scored_at)
 
     return columns.repartition(tasks).mapInArrow(predict, row_schema(*PREDICTIONS.columns))
 
@@ -60,14 +58,3 @@ def predict_batch(
     ]
     names = [*batch.schema.names, "predicted_class", *(f"p_{c}" for c in classes), "model_version", "scored_at"]
     return pa.RecordBatch.from_arrays(arrays, names)
-
-
-def _model(version: str, load: Callable[[], Any]) -> Any:
-    if version not in _models:
-        from threadpoolctl import threadpool_limits
-
-        # A worker for each core: threads of their own would make them wait for each other.
-        threadpool_limits(1)
-        _models.clear()
-        _models[version] = load()
-    return _models[version]
