@@ -19,7 +19,7 @@ import dagster as dg
 import pandas as pd
 import psutil
 
-from bigdata_assets import definitions, runtime
+from bigdata_assets import definitions
 from bigdata_assets import settings as settings_module
 from bigdata_assets.crimes.logic import exports, messages
 from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIMES
@@ -144,7 +144,7 @@ def _bare(own: Settings) -> float:
 
 
 def _plan(own: Settings, instance: dg.DagsterInstance) -> list[str]:
-    one = Planner(CRIMES, own, runtime.kafka(own))
+    one = Planner(CRIMES, own, KafkaResource.of(own))
     one.add_all(instance)
     return one.keys(instance)
 

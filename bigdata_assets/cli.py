@@ -93,9 +93,8 @@ def batches(stream: str | None, give_up: str | None, retire: int | None) -> None
     """List the Kafka batches of a stream, or of all, with their offsets and states."""
     import dagster as dg
 
-    from bigdata_assets import runtime
     from bigdata_assets.definitions import BRANCHES
-    from bigdata_assets.resources.kafka import KafkaUnreachableError
+    from bigdata_assets.resources.kafka import KafkaResource, KafkaUnreachableError
     from bigdata_assets.services import stack
     from bigdata_assets.streams.batches import BatchError
     from bigdata_assets.streams.planner import Planner
@@ -105,7 +104,9 @@ def batches(stream: str | None, give_up: str | None, retire: int | None) -> None
     streams = {one.name: one for branch in BRANCHES for one in branch.streams}
     if stream not in (None, *streams):
         raise click.UsageError(f"there is no stream {stream!r} but {', '.join(streams)}")
-    planners = [Planner(streams[name], settings, runtime.kafka(settings)) for name in streams if stream in (None, name)]
+    planners = [
+        Planner(streams[name], settings, KafkaResource.of(settings)) for name in streams if stream in (None, name)
+    ]
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         try:
             if give_up:

@@ -55,15 +55,10 @@ def resources(settings: Settings, tables: Iterable[Table]) -> dict[str, Any]:
         "spark_model": SparkModelIOManager(storage=settings.storage),
         "keras_model": KerasModelIOManager(storage=settings.storage),
         "sklearn_model": SklearnModelIOManager(storage=settings.storage),
-        "kafka": kafka(settings),
+        "kafka": KafkaResource.of(settings),
         "snapshots": SnapshotStore(storage=settings.storage, kept=400),
         "report": ReportIOManager(storage=settings.storage, url=settings.reports_url),
     }
-
-
-def kafka(settings: Settings) -> KafkaResource:
-    """The Kafka cluster."""
-    return KafkaResource(servers=settings.kafka_servers)
 
 
 def sources(settings: Settings) -> Sources:

@@ -15,12 +15,11 @@ import pandas as pd
 import psutil
 from deltalake import DeltaTable
 
-from bigdata_assets import runtime
 from bigdata_assets import settings as settings_module
 from bigdata_assets.crimes.logic import exports
 from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIMES
 from bigdata_assets.crimes.sample import write_sample
-from bigdata_assets.resources.kafka import KafkaUnreachableError
+from bigdata_assets.resources.kafka import KafkaResource, KafkaUnreachableError
 from bigdata_assets.run_launcher import process_lives, worker
 from bigdata_assets.services.supervisor import free_port, read_state
 from bigdata_assets.settings import Settings
@@ -60,7 +59,7 @@ class Soak:
         }
         self.project = Project(folder, base.model_copy(update=own), str(folder / "sources"))
         self.settings = self.project.settings
-        self.planner = Planner(CRIMES, self.settings, runtime.kafka(self.settings))
+        self.planner = Planner(CRIMES, self.settings, KafkaResource.of(self.settings))
         self.ui = Ui(self.project)
         self.stack = self._start()
         self._produce()

@@ -22,9 +22,10 @@ def produce_crimes(
     from bigdata_assets import runtime
     from bigdata_assets.crimes import producer
     from bigdata_assets.crimes.source import SOURCE
+    from bigdata_assets.resources.kafka import KafkaResource
 
     settings = settings_module.load()
-    kafka = runtime.kafka(settings)
+    kafka = KafkaResource.of(settings)
     if "sources" not in settings.model_fields_set and not producer.is_own_broker(settings, kafka):
         raise SettingsError(
             f"Kafka at {settings.kafka_servers} is not the broker that this project started, and BIGDATA_SOURCES is "

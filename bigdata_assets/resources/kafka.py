@@ -53,6 +53,11 @@ class KafkaResource(dg.ConfigurableResource):
 
     servers: str = Field(description="Brokers, host:port with commas between.")
 
+    @classmethod
+    def of(cls, settings: settings_module.Settings) -> "KafkaResource":
+        """The cluster that the settings name."""
+        return cls(servers=settings.kafka_servers)
+
     def offsets(self, topic: str) -> dict[int, Offsets]:
         """What each partition of a topic holds; empty where there is no such topic.
 

@@ -59,7 +59,7 @@ def _another_broker_answers(settings: Settings) -> bool:
     if "kafka_servers" not in settings.model_fields_set:
         return False
     try:
-        return KafkaResource(servers=settings.kafka_servers).cluster_id() != settings.own_kafka_cluster
+        return KafkaResource.of(settings).cluster_id() != settings.own_kafka_cluster
     except KafkaUnreachableError:
         return False
 
