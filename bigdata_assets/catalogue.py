@@ -81,8 +81,3 @@ def schema_check(table: Table) -> dg.AssetChecksDefinition:
         )
 
     return schema
-
-
-def schema_checks(tables: Iterable[Table]) -> list[dg.AssetChecksDefinition]:
-    """A schema check for each table."""
-    return [schema_check(table) for table in tables]
