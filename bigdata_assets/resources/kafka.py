@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
@@ -330,7 +331,7 @@ def _record_batch(records: list[Any]) -> pa.RecordBatch:
     columns = [
         [record.partition for record in records],
         [record.offset for record in records],
-        [min(max(record.timestamp, EARLIEST_MS), LATEST_MS) * 1_000 for record in records],
+        np.array([record.timestamp for record in records], np.int64).clip(EARLIEST_MS, LATEST_MS) * 1_000,
         [record.key for record in records],
         values,
         lengths,
