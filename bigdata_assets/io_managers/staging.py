@@ -11,7 +11,7 @@ import contextlib
 import json
 import uuid
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -52,13 +52,6 @@ class Staging:
     folder: str
     columns: str
     partition_column: str | None
-
-    @classmethod
-    def from_text(cls, text: str) -> "Staging":
-        return cls(**json.loads(text))
-
-    def to_text(self) -> str:
-        return json.dumps(asdict(self))
 
     def write(self, batches: Iterable[pa.RecordBatch], key: str | None = None) -> list[dict[str, Any]]:
         """Write the rows of one partition to one file, a batch at a time; what `StagedFile.told` tells."""

@@ -25,7 +25,7 @@ from pyspark.sql import types as T
 
 from bigdata_assets.catalogue import schema_check, table_asset
 from bigdata_assets.io_managers.delta import DeltaIOManager, DeltaTableError, commits, delta_io_manager, spark_schema
-from bigdata_assets.io_managers.staging import FILES, StagedFiles, Staging
+from bigdata_assets.io_managers.staging import FILES, StagedFiles
 from bigdata_assets.resources.spark import SparkResource, SparkUnreachableError
 from bigdata_assets.services.supervisor import free_port
 from bigdata_assets.settings import Settings
@@ -119,7 +119,7 @@ class ByStaging(DeltaIOManager):
 
 
 def staged(manager: DeltaIOManager, table: Table, *partitions: tuple[Any, pa.Table]) -> StagedFiles:
-    staging = Staging.from_text(manager.staging(table).to_text())
+    staging = manager.staging(table)
     files = [file for key, rows in partitions for file in staging.write(rows.to_batches(), key)]
     return StagedFiles(pa.Table.from_pylist(files, schema=FILES))
 

@@ -19,7 +19,7 @@ COLUMNS = T.StructType(
 
 
 def staging(folder, partition_column="part"):
-    return Staging.from_text(Staging(str(folder), COLUMNS.json(), partition_column).to_text())
+    return Staging(str(folder), COLUMNS.json(), partition_column)
 
 
 def batch(*numbers, **columns):
