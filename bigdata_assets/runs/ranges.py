@@ -1,6 +1,6 @@
 """Stretches of partitions that one run is for, the tags by which Dagster knows them, and what is being worked on."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 
 import dagster as dg
@@ -33,20 +33,24 @@ def as_option(tags: Mapping[str, str]) -> str:
     return f"{tags[RANGE_START]}..{tags[RANGE_END]}" if is_range else tags.get(ONE_KEY, "")
 
 
-def covered(tags: Mapping[str, str], keys: Sequence[str]) -> list[str]:
-    """Those of `keys`, which are in order, that a run with these tags is for."""
+def covered(
+    tags: Mapping[str, str], keys: Sequence[str], is_earlier: Callable[[str], bool] = lambda _key: False
+) -> list[str]:
+    """Those of `keys`, which are in order, that a run with these tags is for; `is_earlier`: of one before them all."""
     if tags.get(ONE_KEY) in keys:
         return [tags[ONE_KEY]]
     first, last = tags.get(RANGE_START), tags.get(RANGE_END)
-    if first in keys and last in keys:
-        return list(keys[keys.index(first) : keys.index(last) + 1])
+    if first and last in keys and (first in keys or is_earlier(first)):
+        return list(keys[keys.index(first) if first in keys else 0 : keys.index(last) + 1])
     return []
 
 
-def in_work(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[str]:
+def in_work(
+    instance: dg.DagsterInstance, keys: Sequence[str], is_earlier: Callable[[str], bool] = lambda _key: False
+) -> set[str]:
     """Those of `keys`, which are in order, that a run or a backfill is for that has not ended, whoever asked for it."""
     runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
-    found = {key for run in runs for key in covered(run.tags, keys)}
+    found = {key for run in runs for key in covered(run.tags, keys, is_earlier)}
     # A backfill asks for its runs bit by bit.
     for backfill in instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])):
         found |= set(keys) & set(backfill.partition_names or ())

@@ -133,7 +133,11 @@ class Planner:
         self, instance: dg.DagsterInstance, keys: Sequence[str], done: Collection[str]
     ) -> tuple[dict[str, str], dict[str, Attempts]]:
         """The state of each batch, in their order; what was tried of those that are not done."""
-        running = in_work(instance, keys)
+
+        def is_earlier(key: str) -> bool:
+            return key not in keys and instance.has_dynamic_partition(str(self.stream.partitions.name), key)
+
+        running = in_work(instance, keys, is_earlier)
         ended = self._ended(instance, keys, [key for key in keys if key not in done])
         tried = {key: found for key, records in ended.items() if (found := attempts(instance, records))}
 
@@ -186,8 +190,10 @@ class Planner:
             self.stream.recognise(instance, self.topic, id_)
             settled = self._settled(before, id_)
             tail = self.stream.tail(instance, self.topic, settled)
-            every = self.stream.present(instance, tail.batches.keys() - tail.done)
-            if deleted := [tail.batches[key] for key in tail.batches.keys() - tail.done - set(every)]:
+            undone = {key: batch for key, batch in tail.batches.items() if key not in tail.done}
+            every = self.stream.present(instance, undone)
+            present = set(every)
+            if deleted := [batch for key, batch in undone.items() if key not in present]:
                 self.stream.add(instance, deleted)
             states, tried = self._survey(instance, list(tail.batches), tail.done)
             following = tail.following

@@ -116,7 +116,7 @@ class Stream:
     def add(self, instance: dg.DagsterInstance, batches: Iterable[Batch]) -> None:
         """Record new batches and add their partitions."""
         keys = [batch.key for batch in batches]
-        self._record(instance)
+        self._ensure_record(instance)
         instance.add_dynamic_partitions(self._planned, keys)
         instance.add_dynamic_partitions(str(self.partitions.name), keys)
 

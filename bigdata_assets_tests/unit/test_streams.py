@@ -114,6 +114,8 @@ def test_what_a_run_is_for():
     start, end = RANGE_START, RANGE_END
     assert covered({start: "b", end: "d"}, keys) == ["b", "c", "d"]
     assert covered({start: "b", end: "gone"}, keys) == []
+    assert covered({start: "before", end: "b"}, keys) == []
+    assert covered({start: "before", end: "b"}, keys, lambda key: key == "before") == ["a", "b"]
 
 
 class Broker(KafkaResource):
@@ -435,6 +437,12 @@ def test_a_tick_looks_at_few_batches_until_its_cursor_is_old(stream, instance, c
 
     monkeypatch.setattr(Stream, "_done", counted)
     HELD[0] = Offsets(0, 210)
+    everything = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED, tags=tags_for(keys[0], keys[-1]))
+    requests, _, told = stream.tick(instance, cursor)
+    assert requests == []
+    assert told.endswith("running, 1 waiting"), "a run that began before what is looked at"
+    instance.delete_run(everything.run_id)
+    looked_at.clear()
     _, cursor, told = stream.tick(instance, cursor)
     assert told.endswith("19 done, 2 waiting")
     assert len(looked_at) <= 12
