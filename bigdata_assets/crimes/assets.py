@@ -82,8 +82,8 @@ def crime_reports(context: dg.AssetExecutionContext, crime_messages: pa.Table) -
     """Each message as a typed report with its version, or as a row of the quarantine."""
     from bigdata_assets.crimes.logic import messages
 
-    order = CRIMES.order_for(context.instance, context.partition_keys)
-    keys = sorted(context.partition_keys, key=order.index)
+    order = CRIMES.order_for(context.instance, keys := context.partition_keys)
+    keys = sorted(keys, key=order.index)
     rows = (crime_messages.filter(pc.equal(crime_messages["batch"], key)).sort_by("kafka_offset") for key in keys)
     decoded = [messages.REPORTS.decode(batch, MAX_MESSAGE_BYTES) for batch in rows]
     good, bad = (pa.concat_tables(tables) for tables in zip(*decoded, strict=True))

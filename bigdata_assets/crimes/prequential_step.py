@@ -21,6 +21,7 @@ from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIMES
 from bigdata_assets.crimes.tables import ARREST_SCORES, CRIME_REPORTS, HISTORIC_REPORTS, REPORT
 from bigdata_assets.io_managers.delta import DeltaIOManager
 from bigdata_assets.resources.snapshots import SnapshotStore
+from bigdata_assets.runs.ranges import tell_partitions
 from bigdata_assets.streams.batches import parse, topic_of
 
 TAIL_MONTHS = 3
@@ -172,9 +173,9 @@ def _test_then_train(context: dg.AssetExecutionContext, rows: pd.DataFrame, conf
     from bigdata_assets.crimes.logic import window
 
     delta, snapshots = context.resources.delta, context.resources.snapshots
-    topic = topic_of(context.partition_keys)
-    order = CRIMES.order_for(context.instance, context.partition_keys)
-    wanted = sorted(context.partition_keys, key=order.index)
+    keys = context.partition_keys
+    topic, order = topic_of(keys), CRIMES.order_for(context.instance, keys)
+    wanted = sorted(keys, key=order.index)
     stored = context.instance.get_materialized_partitions(CRIME_REPORTS.key)
     if absent := [key for key in wanted if key not in stored]:
         # Nothing was read of them: learnt as empty batches, they would be a gap that was jumped.
@@ -273,10 +274,12 @@ def _tell(
     told = context.instance.get_materialized_partitions(ARREST_MODELS)
     untold: dict[str, dict[str, int]] = {key: {} for key in learner.known() if key in reports.stored - told}
     learnt = {key: {"reports_learnt": known} for key, known in learner.learnt.items()}
+    own: dict[str, dict[str, Any]] = {}
     for key, figures in {**untold, **learnt}.items():
         by = context.run.run_id if figures else "a run that ended before it could say so"
         metadata: dict[str, Any] = {**figures, "learnt_by_run": by}
         if key in wanted and missing is None:
-            context.add_asset_metadata(metadata, asset_key=ARREST_MODELS, partition_key=key)
+            own[key] = metadata
         else:
             context.log_event(dg.AssetMaterialization(ARREST_MODELS, partition=key, metadata=metadata))
+    tell_partitions(context.get_step_execution_context(), ARREST_MODELS, own)

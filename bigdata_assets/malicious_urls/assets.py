@@ -27,7 +27,7 @@ from bigdata_assets.malicious_urls.tables import (
 )
 from bigdata_assets.reports import Report
 from bigdata_assets.resources.spark import SparkResource
-from bigdata_assets.runs.ranges import FILE_VERSION
+from bigdata_assets.runs.ranges import FILE_VERSION, tell_partitions
 from bigdata_assets.runtime import REFRESHED_BY_INPUT
 from bigdata_assets.sources import Sources
 
@@ -143,10 +143,10 @@ def url_batches(context: dg.AssetExecutionContext) -> tuple[StagedFiles, StagedF
 
     delta = context.resources.delta
     folder = landing_folder(delta.storage)
-    for name in context.partition_keys:
-        version = {FILE_VERSION: landed_file(folder / name).fingerprint}
-        context.add_asset_metadata(version, asset_key=URL_BATCHES.key, partition_key=name)
-    splits = [split for name in sorted(context.partition_keys) for split in reading.plan_splits(folder / name)]
+    names = sorted(context.partition_keys)
+    versions = {name: {FILE_VERSION: landed_file(folder / name).fingerprint} for name in names}
+    tell_partitions(context.get_step_execution_context(), URL_BATCHES.key, versions)
+    splits = [split for name in names for split in reading.plan_splits(folder / name)]
     staging = [delta.staging(table) for table in (URL_BATCHES, QUARANTINED_BATCH_URLS)]
     return reading.stage_urls(context.resources.spark.spark_session, splits, *staging)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
@@ -72,6 +73,17 @@ def is_made_of(instance: dg.DagsterInstance, read: dg.AssetKey, made: dg.AssetKe
         return False
     told = source.asset_materialization.metadata.get(FILE_VERSION)
     return told is not None and told.value == version and result.storage_id > source.storage_id
+
+
+def tell_partitions(step: Any, asset: dg.AssetKey, metadata: Mapping[str, Mapping[str, Any]]) -> None:
+    """Metadata of partitions that a step makes, by key.
+
+    As its `add_asset_metadata` does it, which for each key reads the keys of all partitions that there are, thrice.
+    """
+    told = step._metadata_accumulator
+    for key, values in metadata.items():
+        told = told.with_additional_asset_metadata(asset, key, values)
+    step._metadata_accumulator = told
 
 
 def contiguous(all_keys: Sequence[str], wanted: Iterable[str], most: int | None = None) -> list[tuple[str, str]]:

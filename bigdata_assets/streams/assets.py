@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from bigdata_assets.catalogue import table_asset
 from bigdata_assets.resources.kafka import MESSAGES, KafkaResource, KafkaUnreachableError, Offsets, OffsetsExpiredError
+from bigdata_assets.runs.ranges import tell_partitions
 from bigdata_assets.settings import Settings
 from bigdata_assets.streams.batches import Batch, parse, topic_of
 from bigdata_assets.streams.planner import Planner
@@ -25,10 +26,11 @@ def messages_asset(stream: Stream) -> dg.AssetsDefinition:
         required_resource_keys={"delta", "kafka"},
     )
     def messages(context: dg.AssetExecutionContext) -> pa.Table:
-        kafka, topic, tables = context.resources.kafka, topic_of(context.partition_keys), []
+        keys, kafka, tables = sorted(context.partition_keys), context.resources.kafka, []
+        topic = topic_of(keys)
         made_anew = stream.is_made_anew(context.instance, topic, kafka.topic_id(topic))
         with kafka.reader() as reader:
-            for key in sorted(context.partition_keys):
+            for key in keys:
                 batch = parse(key)
                 try:
                     if made_anew:
@@ -41,9 +43,8 @@ def messages_asset(stream: Stream) -> dg.AssetsDefinition:
                     context.log.warning("%s: replayed from %s, since %s", key, stream.messages.path, error)
                 tables.append(found.append_column("batch", pa.array([key] * found.num_rows, pa.string())))
         held = kafka.offsets(topic)
-        for key, found in zip(sorted(context.partition_keys), tables, strict=True):
-            metadata = _freshness(parse(key), found, held)
-            context.add_asset_metadata(metadata, asset_key=stream.messages.key, partition_key=key)
+        told = {key: _freshness(parse(key), found, held) for key, found in zip(keys, tables, strict=True)}
+        tell_partitions(context.get_step_execution_context(), stream.messages.key, told)
         return pa.concat_tables(tables)
 
     return messages

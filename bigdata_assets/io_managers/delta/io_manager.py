@@ -13,6 +13,7 @@ from bigdata_assets.io_managers.delta.previews import PREVIEW_ROWS, by_partition
 from bigdata_assets.io_managers.delta.reading import DeltaTableError, among, first_rows
 from bigdata_assets.io_managers.staging import StagedFiles
 from bigdata_assets.resources.spark import SparkResource
+from bigdata_assets.runs.ranges import tell_partitions
 from bigdata_assets.tables import Table
 
 ROW_COUNT, PARTITION_ROW_COUNT = "dagster/row_count", "dagster/partition_row_count"
@@ -63,12 +64,10 @@ class DeltaIOManager(DeltaWriter, dg.IOManager):
             counts = self.rows_by_partition(table, keys, version)
             first = {key: self._first_rows(table, version, [key]) for key in keys}
         nothing = table.arrow_schema.empty_table()
-        for key in keys:
-            context.step_context.add_asset_metadata(
-                {PARTITION_ROW_COUNT: counts[key], "preview": preview(table, first.get(key, nothing))},
-                asset_key=context.asset_key,
-                partition_key=key,
-            )
+        told = {
+            key: {PARTITION_ROW_COUNT: counts[key], "preview": preview(table, first.get(key, nothing))} for key in keys
+        }
+        tell_partitions(context.step_context, context.asset_key, told)
 
     def _first_rows(self, table: Table, version: int, keys: Sequence[str] | None) -> pa.Table:
         return first_rows(self.stored(table, version), PREVIEW_ROWS, among(table, keys), previewed(table))
