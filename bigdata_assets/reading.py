@@ -6,6 +6,7 @@ Workers import this module: it never imports dagster.
 """
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 STAGED = pa.schema([*FILES, ("usable", pa.bool_()), ("changed", pa.string())])
 """A staged file, of usable or of refused rows; or that a split's input has changed."""
+LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 S = TypeVar("S")
 
@@ -119,7 +121,10 @@ def once(frame: "DataFrame") -> Iterator["DataFrame"]:
     try:
         yield frame
     finally:
-        frame.unpersist()
+        try:
+            frame.unpersist()
+        except Exception as error:  # noqa: BLE001 -- what was made of it is stored
+            LOG.warning("rows stay on the disks of Spark's workers until its server ends: %s", error)
 
 
 def stage_split(batches: Iterable[pa.RecordBatch], key: str, usable: Staging, refused: Staging) -> pa.RecordBatch:

@@ -40,12 +40,13 @@ def legal_topic(name: str) -> str:
 
 
 def _max_concurrent() -> int:
-    """Runs at once, and steps at once of each run: the root of the processes that fit this machine.
+    """Runs at once, and steps at once of each run: the root of the processes that fit this machine, 4 at most.
 
-    Two a core, since they wait for Spark much of the time, and 2 GB for each: with TensorFlow it takes up to 1.5.
+    Two a core, since they wait for Spark much of the time, and 2 GB for each: with TensorFlow it takes up to 1.5. Not
+    more by itself: in a container the machine may look larger than it is, and all ask one Spark server.
     """
     processes = min(2 * (os.cpu_count() or 1), psutil.virtual_memory().total // 2_000_000_000)
-    return max(2, math.isqrt(processes))
+    return min(max(2, math.isqrt(processes)), 4)
 
 
 class Settings(BaseModel):

@@ -55,4 +55,5 @@ def cards(folders: Iterable[UPath], marker: str, time: str = "created_at") -> li
 def remove_folder(folder: UPath, marker: str) -> None:
     """Remove a folder with all below it, the marker first: nobody reads what is half removed."""
     (folder / marker).unlink(missing_ok=True)
-    folder.fs.rm(folder.path, recursive=True)
+    with contextlib.suppress(FileNotFoundError):  # another run removes it too
+        folder.fs.rm(folder.path, recursive=True)

@@ -83,7 +83,8 @@ class ModelIOManager(dg.ConfigurableIOManager):
         }
         parent = self.parent(context.asset_key)
         write_folder(parent / version, {**files, CARD: json.dumps(card, indent=2).encode()}, marker=CARD)
-        for old, _ in cards(finished_folders(parent, CARD), CARD)[:-KEPT_VERSIONS]:
+        others = [folder for folder in finished_folders(parent, CARD) if folder.name != version]
+        for old, _ in cards(others, CARD)[: -(KEPT_VERSIONS - 1)]:
             remove_folder(old, CARD)
         provenance.stored(context, version)
         context.add_output_metadata(

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from numbers import Integral
 from typing import Any
 from urllib.parse import quote
@@ -51,6 +51,9 @@ class ReportIOManager(dg.ConfigurableIOManager):
     kept: int = Field(
         default=20, ge=1, description="Reports kept of an asset or of a partition of one, the newest ones."
     )
+    kept_days: float = Field(
+        default=7, ge=0, description="How long all are kept: the ledger may be held up, and reads them later."
+    )
 
     def handle_output(self, context: dg.OutputContext, obj: Report) -> None:
         # What an asset has read by itself it names itself.
@@ -72,8 +75,10 @@ class ReportIOManager(dg.ConfigurableIOManager):
         write_folder(folder, files, marker=NUMBERS)
         others = [other for other in finished_folders(parent, NUMBERS) if other.name.startswith(prefix)]
         old = cards([other for other in others if other.name != folder.name], NUMBERS, TIME)
-        for removed, _ in old[: max(len(old) + 1 - self.kept, 0)]:
-            remove_folder(removed, NUMBERS)
+        over = (datetime.now(UTC) - timedelta(days=self.kept_days)).isoformat()
+        for removed, card in old[: max(len(old) + 1 - self.kept, 0)]:
+            if not self.kept_days or card.get(TIME, "") <= over:
+                remove_folder(removed, NUMBERS)
         base = "/".join([self.url, *(quote(part, safe="") for part in parts)])
         # In this order in the UI: pictures first.
         metadata: dict[str, Any] = {"pictures": dg.MetadataValue.md(self._markdown(pngs, base))}

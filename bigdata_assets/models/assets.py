@@ -1,6 +1,7 @@
 """The models group: the ledger of all evaluations of all branches."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -54,5 +55,6 @@ def ledger_rows(reports: Iterable[dict[str, Any]]) -> pd.DataFrame:
         }
         for report in reports
         for evaluation in report["evaluations"]
+        if math.isfinite(evaluation["value"]) and math.isfinite(evaluation["baseline_value"])  # nothing was measured
     ]
     return pd.DataFrame(rows, columns=MODEL_LEDGER.column_names)

@@ -1,6 +1,6 @@
 """Stretches of partitions that one run is for, the tags by which Dagster knows them, and what is being worked on."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -52,13 +52,23 @@ def in_work(
     """Those of `keys`, which are in order, that a run or a backfill is for that has not ended, whoever asked for it."""
     runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
     found = {key for run in runs for key in covered(run.tags, keys, is_earlier)}
-    # A backfill asks for its runs bit by bit.
+    return found | set(keys) & set(_to_be_filled(instance))
+
+
+def partitions_in_work(instance: dg.DagsterInstance) -> Iterator[str]:
+    """Partitions that runs which have not ended name, one of a range at least, and those that backfills are for."""
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
+        yield from (run.tags[tag] for tag in (ONE_KEY, RANGE_START) if tag in run.tags)
+    yield from _to_be_filled(instance)
+
+
+def _to_be_filled(instance: dg.DagsterInstance) -> Iterator[str]:
+    """Partitions of unfinished backfills, which ask for their runs bit by bit."""
     for backfill in instance.get_backfills(BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])):
-        found |= set(keys) & set(backfill.partition_names or ())
+        yield from backfill.partition_names or ()
         if backfill.asset_backfill_data:
-            subsets = backfill.asset_backfill_data.target_subset.partitions_subsets_by_asset_key.values()
-            found |= set(keys) & {key for subset in subsets for key in subset.get_partition_keys()}
-    return found
+            for subset in backfill.asset_backfill_data.target_subset.partitions_subsets_by_asset_key.values():
+                yield from subset.get_partition_keys()
 
 
 def is_made_of(instance: dg.DagsterInstance, read: dg.AssetKey, made: dg.AssetKey, key: str, version: str) -> bool:

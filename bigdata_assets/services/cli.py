@@ -81,7 +81,8 @@ def down() -> None:
     settings = settings_module.load()
     state = read_state(settings.services_dir, "services")
     if not state:
-        click.echo("no engines are up")
+        stack = read_state(settings.services_dir, "stack")
+        click.echo(f"kept up by `bigdata-assets run`, process {stack['pid']}" if stack else "no engines are up")
         return
     supervisor = psutil.Process(state["pid"])
     supervisor.terminate()

@@ -84,7 +84,8 @@ def lag(following: Mapping[int, int], held: Mapping[int, Offsets]) -> dict[int, 
 def made_anew(topic: str, why: str) -> BatchError:
     """The topic is another one of the same name."""
     return BatchError(
-        f"{topic} was made anew: {why}. Read it under another name, or delete the old batches' partitions and rows."
+        f"{topic} was made anew: {why}. Read one of another name (KAFKA_<STREAM>_TOPIC), or wipe the materialisations "
+        "of all assets of these batches and delete the old ones' partitions, rows and snapshots."
     )
 
 

@@ -5,6 +5,7 @@ which ones failed is worked out from them and from Dagster's runs and materialis
 restarted daemon or a killed run neither makes a batch twice nor leaves one out.
 """
 
+import contextlib
 import json
 import time
 from collections import Counter
@@ -19,10 +20,10 @@ from filelock import FileLock
 
 from bigdata_assets.resources.kafka import KafkaResource, KafkaUnreachableError, Offsets
 from bigdata_assets.runs.interruptions import NO_OTHER_RETRY, Attempts, attempts, ended_at, runs_by_tag
-from bigdata_assets.runs.ranges import ONE_KEY, RANGE_START, contiguous, covered, in_work, tags_for
+from bigdata_assets.runs.ranges import ONE_KEY, RANGE_START, contiguous, covered, in_work, partitions_in_work, tags_for
 from bigdata_assets.settings import Settings
-from bigdata_assets.streams.batches import Batch, BatchError, lag, plan
-from bigdata_assets.streams.stream import Settled, Stream, named
+from bigdata_assets.streams.batches import Batch, BatchError, lag, next_offsets, plan
+from bigdata_assets.streams.stream import Settled, Stream, Tail, named
 
 MAX_ATTEMPTS = 6
 ALONE_AFTER = 3
@@ -91,8 +92,8 @@ class Planner:
     ) -> list[Batch]:
         """Plan batches, of `rows` messages or else BATCH_ROWS, and add them."""
         with self._planning():
-            self.stream.recognise(instance, self.topic, self.kafka.topic_id(self.topic))
-            return self._add(instance, self.stream.tail(instance, self.topic).following, held, ripe, most, rows)
+            look = self._look(instance, self.kafka.topic_id(self.topic))
+            return self._add(instance, look.tail.following, held, ripe, most, rows)
 
     def _add(
         self,
@@ -104,8 +105,29 @@ class Planner:
         rows: int = 0,
     ) -> list[Batch]:
         new = plan(self.topic, following, held, rows or self.settings.batch_rows, ripe, most)
+        self.stream.record(instance, new)
         self.stream.add(instance, new)
         return new
+
+    def _look(self, instance: dg.DagsterInstance, id_: str, settled: Settled | None = None) -> "Look":
+        """The last batches, if the topic is still the one that they are of.
+
+        Partitions that are not there although their batches are not done are added again: somebody has deleted them, or
+        a planner was killed. And partitions that go on where the record ends are recorded: of an earlier version.
+        """
+        self.stream.recognise(instance, self.topic, id_)
+        self.stream.ensure_record(instance)
+        tail = self.stream.tail(instance, self.topic, settled)
+        undone = {key: batch for key, batch in tail.batches.items() if key not in tail.done}
+        every = self.stream.present(instance, undone)
+        for key, batch in named(every, self.topic):
+            if key not in tail.batches and tail.following.get(batch.partition) == batch.first:
+                self.stream.record(instance, [batch])
+                tail.batches[key] = batch
+        present = set(every)
+        if absent := [batch for key, batch in undone.items() if key not in present]:
+            self.stream.add(instance, absent)
+        return Look(tail, every + [batch.key for batch in absent], absent)
 
     def lag(self, instance: dg.DagsterInstance) -> dict[int, int]:
         """Messages of each of the topic's partitions that are in no batch yet.
@@ -113,32 +135,30 @@ class Planner:
         Raises:
             KafkaUnreachableError: no broker answers.
         """
-        return lag(self.stream.tail(instance, self.topic).following, self.kafka.offsets(self.topic))
+        return lag(next_offsets(self.stream.planned(instance, self.topic)), self.kafka.offsets(self.topic))
 
     def add_all(self, instance: dg.DagsterInstance, rows: int = 0) -> None:
         """Make batches of all that waits, without the sensor; nothing where no broker answers or no topic is there."""
-        try:
-            held = self.kafka.offsets(self.topic)
-        except KafkaUnreachableError:
-            return
-        while self.add_new(instance, held, held, 1_000, rows):
-            pass
+        with contextlib.suppress(KafkaUnreachableError):
+            while self.add_new(instance, held := self.kafka.offsets(self.topic), held, 1_000, rows):
+                pass
 
     def states(self, instance: dg.DagsterInstance) -> dict[str, str]:
         """What became of each batch: done, running, failed N times, or waiting."""
-        keys = self.keys(instance)
-        return self._survey(instance, keys, instance.get_materialized_partitions(self.stream.last))[0]
+        done, every = instance.get_materialized_partitions(self.stream.last), self.present(instance)
+        return self._survey(instance, self.keys(instance), every, done)[0]
 
     def _survey(
-        self, instance: dg.DagsterInstance, keys: Sequence[str], done: Collection[str]
+        self, instance: dg.DagsterInstance, keys: Collection[str], every: Sequence[str], done: Collection[str]
     ) -> tuple[dict[str, str], dict[str, Attempts]]:
-        """The state of each batch, in their order; what was tried of those that are not done."""
+        """The state of each batch; what was tried of those that are not done. Ranges go by the order of `every`."""
+        inside = set(every)
 
         def is_earlier(key: str) -> bool:
-            return key not in keys and instance.has_dynamic_partition(str(self.stream.partitions.name), key)
+            return key not in inside and instance.has_dynamic_partition(str(self.stream.partitions.name), key)
 
-        running = in_work(instance, keys, is_earlier)
-        ended = self._ended(instance, keys, [key for key in keys if key not in done])
+        running = in_work(instance, every, is_earlier)
+        ended = self._ended(instance, every, [key for key in every if key in keys and key not in done])
         tried = {key: found for key, records in ended.items() if (found := attempts(instance, records))}
 
         def state(key: str) -> str:
@@ -151,20 +171,20 @@ class Planner:
         return {key: state(key) for key in keys}, tried
 
     def _ended(
-        self, instance: dg.DagsterInstance, keys: Sequence[str], wanted: Sequence[str]
+        self, instance: dg.DagsterInstance, every: Sequence[str], wanted: Sequence[str]
     ) -> dict[str, list[dg.RunRecord]]:
         """Asked for by key: among the last so many runs, those of a batch that failed long ago would be missing."""
         found: dict[str, dict[str, dg.RunRecord]] = {}
-        numbers = {key: number for number, key in enumerate(keys)}
+        numbers = {key: number for number, key in enumerate(every)}
         starts = {
-            keys[number]
+            every[number]
             for key in wanted
             for number in range(max(numbers[key] - self.settings.batches_per_run + 1, 0), numbers[key] + 1)
         }
-        for tag, values in ((ONE_KEY, list(wanted)), (RANGE_START, [key for key in keys if key in starts])):
+        for tag, values in ((ONE_KEY, list(wanted)), (RANGE_START, [key for key in every if key in starts])):
             for record in chain.from_iterable(runs_by_tag(instance, tag, values, self.stream.job).values()):
                 if record.dagster_run.is_finished:
-                    for key in covered(record.dagster_run.tags, keys):
+                    for key in covered(record.dagster_run.tags, every):
                         found.setdefault(key, {})[record.dagster_run.run_id] = record
         return {key: list(runs.values()) for key, runs in found.items()}
 
@@ -182,25 +202,19 @@ class Planner:
         Returns:
             The run request, if any; the new cursor; and what to tell.
         """
-        held = self.kafka.offsets(self.topic)
-        if not held:
-            return [], "{}", f"there is no topic {self.topic} at {self.settings.kafka_servers} yet"
         before, id_ = json.loads(cursor or "{}"), self.kafka.topic_id(self.topic)
         with self._planning():
-            self.stream.recognise(instance, self.topic, id_)
+            held = self.kafka.offsets(self.topic)
+            if not held:
+                return [], "{}", f"there is no topic {self.topic} at {self.settings.kafka_servers} yet"
             settled = self._settled(before, id_)
-            tail = self.stream.tail(instance, self.topic, settled)
-            undone = {key: batch for key, batch in tail.batches.items() if key not in tail.done}
-            every = self.stream.present(instance, undone)
-            present = set(every)
-            if deleted := [batch for key, batch in undone.items() if key not in present]:
-                self.stream.add(instance, deleted)
-            states, tried = self._survey(instance, list(tail.batches), tail.done)
-            following = tail.following
+            look = self._look(instance, id_, settled)
+            tail, following = look.tail, look.tail.following
+            states, tried = self._survey(instance, tail.batches, look.every, tail.done)
             since, ripe = self._waiting(before.get("since", {}), following, held)
             room = self.settings.batches_per_run * 2 - Counter(states.values())["waiting"]
             new = self._add(instance, following, held, ripe, room) if room > 0 else []
-        every += [batch.key for batch in (*deleted, *new)]
+        every = [*look.every, *(batch.key for batch in new)]
         states |= {batch.key: "waiting" for batch in new}
         behind = lag(following | {batch.partition: batch.end for batch in new}, held)
         counts = Counter({"done": tail.settled.count}) + Counter(states.values())
@@ -208,9 +222,11 @@ class Planner:
             f"lag {sum(behind.values())} messages {behind}, {len(new)} new batches; "
             f"{', '.join(f'{count} {state}' for state, count in sorted(counts.items())) or 'no batch'}"
         )
-        if deleted:
-            told += f"; added again, since their messages are in no other: {', '.join(batch.key for batch in deleted)}"
-        request = None if "running" in counts else self._request(every, states, tried)
+        if look.absent:
+            told += f"; added again, being in no other: {', '.join(batch.key for batch in look.absent)}"
+        # Whatever run it is, of batches that were settled long ago too.
+        is_busy = any(named(partitions_in_work(instance), self.topic))
+        request = None if is_busy else self._request(every, states, tried)
         looked = before["looked"] if settled else time.time()
         after = {"since": since, "id": id_, "settled": asdict(tail.settled), "looked": looked}
         return ([request] if request else []), json.dumps(after), told
@@ -258,3 +274,12 @@ class Planner:
                 since[str(partition)] = known if known and known[0] == first else [first, time.time()]
         old = time.time() - self.settings.batch_seconds
         return since, [int(partition) for partition, (_, at) in since.items() if at <= old]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a planner sees: the last batches, partitions in Dagster's order, and those that were not there."""
+
+    tail: Tail
+    every: list[str]
+    absent: list[Batch]

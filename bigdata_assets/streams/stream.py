@@ -5,7 +5,7 @@ asset has them for its partitions, so that nobody deletes one in the UI. Batches
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -13,8 +13,8 @@ import dagster as dg
 from bigdata_assets.streams.batches import Batch, BatchError, made_anew, next_offsets, parse, topic_of
 from bigdata_assets.tables import Table
 
-PAGE = 500
-"""Batches that are looked at together."""
+PAGE, FEW_PAGES = 1_000, 4
+"""Batches that are looked at together: at least as many as a run may take. And how often, one by one."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class Stream:
     def order(self, instance: dg.DagsterInstance, topic: str | None = None) -> list[str]:
         """Keys of a topic's batches, or of all topics', as they were planned, without those that were given up."""
         given_up = set(instance.get_dynamic_partitions(self._given_up))
-        return [key for key, _ in named(self._record(instance), topic) if key not in given_up]
+        recorded = instance.get_dynamic_partitions(self._planned) or self._unrecorded(instance)
+        return [key for key, _ in named(recorded, topic) if key not in given_up]
 
     def order_for(self, instance: dg.DagsterInstance, keys: Iterable[str]) -> list[str]:
         """The same of the topic that a run's batches are of.
@@ -69,19 +70,25 @@ class Stream:
             raise BatchError(f"{strange[0]} was given up, or added by hand: `bigdata-assets batches` lists all.")
         return order
 
+    def planned(self, instance: dg.DagsterInstance, topic: str) -> list[Batch]:
+        """All batches of a topic that were ever planned, with those that were given up."""
+        keys = [*self.order(instance, topic), *instance.get_dynamic_partitions(self._given_up)]
+        return [batch for _, batch in named(keys, topic)]
+
     def tail(self, instance: dg.DagsterInstance, topic: str, settled: "Settled | None" = None) -> "Tail":
         """The batches from some before the first one on that is not done; `settled`: those before, of an earlier look.
 
         What a tick costs does not grow with the batches behind it: it looks at these.
         """
         given_up = set(instance.get_dynamic_partitions(self._given_up))
-        self._ensure_record(instance)
         tail = Tail(settled or Settled(), {}, set(), [batch for _, batch in named(given_up, topic)])
-        place, before = tail.settled.place, None
+        place, before, pages = tail.settled.place, None, 0
         every = None if settled else instance.get_materialized_partitions(self.last)
         while True:
             page = instance.get_paginated_dynamic_partitions(self._planned, PAGE, ascending=True, cursor=place)
             batches = {key: batch for key, batch in named(page.results, topic) if key not in given_up}
+            if every is None and (pages := pages + 1) > FEW_PAGES:  # one that is never done holds up all behind it
+                every = instance.get_materialized_partitions(self.last)
             done = set(batches) & (self._done(instance, batches) if every is None else every)
             tail.batches.update(batches)
             tail.done.update(done)
@@ -93,32 +100,42 @@ class Stream:
             if not page.has_more:
                 return tail
 
-    def _done(self, instance: dg.DagsterInstance, keys: Iterable[str]) -> set[str]:
+    def _done(self, instance: dg.DagsterInstance, keys: Collection[str]) -> set[str]:
         """Asked for by key: all that were ever made would take longer with each batch."""
+        if not keys:
+            return set()  # for Dagster no key means all
         made = dg.DagsterEventType.ASSET_MATERIALIZATION
         return set(instance.event_log_storage.get_latest_storage_id_by_partition(self.last, made, set(keys)))
 
     def present(self, instance: dg.DagsterInstance, wanted: Iterable[str]) -> list[str]:
-        """Partitions' keys in Dagster's order, which ranges of them go by: the last ones, those `wanted` among them."""
+        """Partitions' keys in Dagster's order, which ranges go by: the last ones, those `wanted` and a page before."""
         found: list[str] = []
-        missing, place = set(wanted), None
-        while missing:
+        missing, place, last = set(wanted), None, False
+        while not last:
             page = instance.get_paginated_dynamic_partitions(
                 str(self.partitions.name), PAGE, ascending=False, cursor=place
             )
+            last = not missing or not page.has_more
             found += page.results
             missing -= set(page.results)
             place = page.cursor
-            if not page.has_more:
-                break
         return found[::-1]
 
+    def ensure_record(self, instance: dg.DagsterInstance) -> None:
+        """A storage of a version that had the partitions alone gets a record made of these. One planner at a time."""
+        if not instance.get_paginated_dynamic_partitions(self._planned, 1, ascending=True).results:
+            instance.add_dynamic_partitions(self._planned, self._unrecorded(instance))
+
+    def _unrecorded(self, instance: dg.DagsterInstance) -> list[str]:
+        return [key for key, _ in named(instance.get_dynamic_partitions(str(self.partitions.name)), None)]
+
+    def record(self, instance: dg.DagsterInstance, batches: Iterable[Batch]) -> None:
+        """Record new batches, whose partitions are to be added."""
+        instance.add_dynamic_partitions(self._planned, [batch.key for batch in batches])
+
     def add(self, instance: dg.DagsterInstance, batches: Iterable[Batch]) -> None:
-        """Record new batches and add their partitions."""
-        keys = [batch.key for batch in batches]
-        self._ensure_record(instance)
-        instance.add_dynamic_partitions(self._planned, keys)
-        instance.add_dynamic_partitions(str(self.partitions.name), keys)
+        """Add the partitions of batches."""
+        instance.add_dynamic_partitions(str(self.partitions.name), [batch.key for batch in batches])
 
     def give_up(self, instance: dg.DagsterInstance, key: str) -> None:
         """Take out a batch. Its range stays known, or it would be planned again."""
@@ -136,30 +153,20 @@ class Stream:
         Raises:
             BatchError: it is another one, and batches of the old one are there.
         """
+        known = [name for name in instance.get_dynamic_partitions(self._topics) if name.startswith(f"{topic}:")]
         another = self.is_made_anew(instance, topic, id_)
-        if another or not id_:
-            if left := list(named(instance.get_dynamic_partitions(str(self.partitions.name)), topic)):
-                if another:
-                    raise made_anew(topic, f"its id is {id_} now, and {len(left)} batches are of the old one")
-            else:
+        if another or not (id_ or known):
+            left = list(named(instance.get_dynamic_partitions(str(self.partitions.name)), topic))
+            if another and left:
+                raise made_anew(topic, f"its id is {id_} now, and {len(left)} batches are of the old one")
+            if not left and self.order(instance, topic):
                 for name in (self._planned, self._given_up):
                     for key, _ in list(named(instance.get_dynamic_partitions(name), topic)):
                         instance.delete_dynamic_partition(name, key)
-                for known in instance.get_dynamic_partitions(self._topics):
-                    if known.startswith(f"{topic}:"):
-                        instance.delete_dynamic_partition(self._topics, known)
+            for name in known if another else ():
+                instance.delete_dynamic_partition(self._topics, name)
         if id_:
             instance.add_dynamic_partitions(self._topics, [f"{topic}:{id_}"])
-
-    def _record(self, instance: dg.DagsterInstance) -> Sequence[str]:
-        self._ensure_record(instance)
-        return instance.get_dynamic_partitions(self._planned)
-
-    def _ensure_record(self, instance: dg.DagsterInstance) -> None:
-        """One of a version that had the partitions alone is made of these."""
-        if not instance.get_paginated_dynamic_partitions(self._planned, 1, ascending=True).results:
-            keys = [key for key, _ in named(instance.get_dynamic_partitions(str(self.partitions.name)), None)]
-            instance.add_dynamic_partitions(self._planned, keys)
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,17 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from bigdata_assets.definitions import BRANCHES
 from bigdata_assets.io_managers.delta import DeltaIOManager, delta_io_manager
 from bigdata_assets.io_managers.report import NUMBERS, ReportIOManager
-from bigdata_assets.models.assets import REPORTS, model_ledger
+from bigdata_assets.models.assets import ledger_branch
 from bigdata_assets.models.tables import MODEL_LEDGER
 from bigdata_assets.reports import Evaluation, Report
 from bigdata_assets.resources.spark import SparkResource
 
-FIRST, *_, LAST = REPORTS.values()
+REPORTS = [key for branch in BRANCHES for key in branch.evaluations]
+FIRST, *_, LAST = REPORTS
+(model_ledger,) = ledger_branch(BRANCHES).assets
 PARTS = dg.StaticPartitionsDefinition(["a", "a-b", "b"])
 
 
@@ -27,7 +30,7 @@ def report_of(key, **options):
 
 
 PARTED = report_of("parted", partitions_def=PARTS)
-ASSETS = [model_ledger, PARTED, *map(report_of, REPORTS.values())]
+ASSETS = [model_ledger, PARTED, *map(report_of, REPORTS)]
 
 
 class Ledger:
@@ -37,7 +40,7 @@ class Ledger:
 
     def run(self, key, value=0.0, partition=None, kept=3) -> str:
         resources = {
-            "report": ReportIOManager(storage=str(self.storage), url="", kept=kept),
+            "report": ReportIOManager(storage=str(self.storage), url="", kept=kept, kept_days=0),
             "delta": delta_io_manager([MODEL_LEDGER]).configured({"storage": str(self.storage)}),
             "spark": SparkResource(remote=""),
         }
@@ -97,6 +100,12 @@ def test_the_ledger_keeps_the_rows_of_reports_that_are_gone(ledger):
     expected = [(FIRST.to_user_string(), float(number), run) for number, run in enumerate(runs)]
     assert ledger.refresh() == expected
     assert ledger.refresh() == expected, "again the same"
+
+
+def test_a_figure_that_is_none_keeps_no_other_out(ledger):
+    ledger.run(FIRST, float("nan"))
+    run = ledger.run(LAST, 1.0)
+    assert ledger.refresh() == [(LAST.to_user_string(), 1.0, run)]
 
 
 def test_only_reports_that_are_not_in_the_ledger_are_read(ledger):

@@ -11,6 +11,7 @@ from pyspark.sql import types as T
 
 from bigdata_assets.definitions import BRANCHES, defs
 from bigdata_assets.io_managers.delta import DeltaIOManager
+from bigdata_assets.models.assets import ledger_branch
 from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.runs import maintenance
 from bigdata_assets.tables import Column, Table
@@ -93,4 +94,4 @@ def test_every_hour_all_tables_of_all_branches_are_maintained(tmp_path):
     resources = {"delta": Asked(str(tmp_path), SparkResource(remote=""), [])}
     job = defs.resolve_job_def("maintain_tables")
     assert job.graph.execute_in_process(resources=resources).success
-    assert asked == [table for branch in BRANCHES.values() for table in branch.TABLES]
+    assert asked == [table for branch in (*BRANCHES, ledger_branch(BRANCHES)) for table in branch.tables]

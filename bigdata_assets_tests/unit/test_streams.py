@@ -399,6 +399,66 @@ def test_a_batch_whose_partition_was_deleted_is_added_again_and_keeps_its_place(
     assert [offset for batch in batches for offset in range(batch.first, batch.end)] == list(range(36))
 
 
+def test_a_run_over_a_batch_that_was_added_again_is_seen_and_its_failure_too(stream, instance, monkeypatch):
+    HELD[0] = Offsets(0, 30)
+    stream.add_all(instance)
+    first, second, third = stream.keys(instance)
+    instance.delete_dynamic_partition(str(PARTITIONS.name), first)
+    (request,), cursor, _ = stream.tick(instance, None)
+    assert (request.tags[RANGE_START], request.tags[RANGE_END]) == (second, first), "as Dagster has them now"
+    run = start(instance, request)
+    requests, cursor, told = stream.tick(instance, cursor)
+    assert requests == []
+    assert told.endswith("3 running")
+    fail(instance, run, *ERROR)
+    assert set(stream.states(instance).values()) == {"failed 1 times"}
+    later = time.time() + interruptions.RETRY_AFTER_S
+    monkeypatch.setattr(interruptions.time, "time", lambda: later)
+    (request,), _, _ = stream.tick(instance, cursor)
+    assert request.partition_key == first
+    assert third in stream.keys(instance)
+
+
+def test_a_partition_that_is_not_there_is_added_again_without_the_sensor_too(stream, instance):
+    HELD[0] = Offsets(0, 20)
+    stream.add_all(instance)
+    first, second = stream.keys(instance)
+    instance.delete_dynamic_partition(str(PARTITIONS.name), second)
+    stream.add_all(instance)
+    assert stream.present(instance) == [first, second]
+
+
+def test_what_an_earlier_version_has_planned_behind_the_record_is_recorded(stream, instance):
+    HELD[0] = Offsets(0, 20)
+    stream.add_all(instance)
+    without_record = [Batch("t", 0, 20, 27), Batch("t", 0, 27, 34)]
+    instance.add_dynamic_partitions(str(PARTITIONS.name), [batch.key for batch in without_record])
+    HELD[0] = Offsets(0, 40)
+    stream.add_all(instance)
+    assert [parse(key) for key in stream.keys(instance)][2:] == [*without_record, Batch("t", 0, 34, 40)]
+
+
+def test_without_topic_ids_what_was_given_up_stays_given_up(stream, instance):
+    ID.clear()
+    HELD[0] = Offsets(0, 10)
+    stream.add_all(instance)
+    stream.give_up(instance, stream.keys(instance)[0])
+    stream.tick(instance, None)
+    assert stream.keys(instance) == []
+
+
+def test_a_run_of_batches_that_were_settled_long_ago_is_waited_for(stream, instance, monkeypatch):
+    monkeypatch.setattr(stream_module, "PAGE", 2)
+    HELD[0] = Offsets(0, 100)
+    stream.add_all(instance)
+    keys = stream.keys(instance)
+    for key in keys:
+        instance.report_runless_asset_event(dg.AssetMaterialization(LAST, partition=key))
+    create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED, tags=tags_for(keys[0], keys[1]))
+    HELD[0] = Offsets(0, 110)
+    assert stream.tick(instance, None)[0] == []
+
+
 def test_a_batch_that_somebody_has_added_or_that_was_given_up_has_no_place_in_a_run(stream, instance):
     HELD[0] = Offsets(0, 30)
     stream.add_all(instance)

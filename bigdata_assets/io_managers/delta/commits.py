@@ -280,8 +280,10 @@ class DeltaWriter(DeltaReader):
         metrics = stored.optimize.compact(writer_properties=properties)
         removed = stored.vacuum(dry_run=False, full=True)
         for folder in UPath(self.location(table)).glob("staged-*"):  # vacuum leaves empty ones
-            if time.time() - folder.stat().st_mtime > KEPT_S and not any(path.is_file() for path in folder.rglob("*")):
-                folder.fs.rm(folder.path, recursive=True)
+            with contextlib.suppress(FileNotFoundError):  # its writer removes it
+                old = time.time() - folder.stat().st_mtime > KEPT_S
+                if old and not any(path.is_file() for path in folder.rglob("*")):
+                    folder.fs.rm(folder.path, recursive=True)
         stored.update_incremental()
         # Whoever opens the table reads the log from here on.
         stored.create_checkpoint()

@@ -62,7 +62,8 @@ class DeltaIOManager(DeltaWriter, dg.IOManager):
             counts, first = by_partition(table, obj)
         else:
             counts = self.rows_by_partition(table, keys, version)
-            first = {key: self._first_rows(table, version, [key]) for key in keys}
+            stored = self.stored(table, version)
+            first = {key: first_rows(stored, PREVIEW_ROWS, among(table, [key]), previewed(table)) for key in keys}
         nothing = table.arrow_schema.empty_table()
         told = {
             key: {PARTITION_ROW_COUNT: counts[key], "preview": preview(table, first.get(key, nothing))} for key in keys
