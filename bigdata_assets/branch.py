@@ -9,6 +9,7 @@ import dagster as dg
 from bigdata_assets.catalogue import schema_check
 from bigdata_assets.settings import Settings
 from bigdata_assets.streams.assets import batch_sensor, messages_asset
+from bigdata_assets.streams.planner import Planner
 from bigdata_assets.streams.stream import Stream
 from bigdata_assets.tables import Table
 
@@ -27,7 +28,7 @@ class Branch:
         checks: beyond the tables' own.
         streams: Kafka topics, each with its messages' asset, its job over all assets of its batches, and its sensor.
         evaluations: report assets whose figures go into the ledger of models.
-        available: adds the partitions that the inputs call for now, and gives them. Takes the resources by key.
+        available: adds partitions that the inputs call for now, and gives them. Takes the resources by key.
     """
 
     name: str
@@ -40,6 +41,23 @@ class Branch:
     streams: Sequence[Stream] = ()
     evaluations: Sequence[dg.AssetKey] = ()
     available: Callable[[Mapping[str, Any], dg.DagsterInstance], Available] = lambda _resources, _instance: {}
+
+    def partitions(self, resources: Mapping[str, Any], instance: dg.DagsterInstance) -> Available:
+        """Partitions that the inputs call for now, added.
+
+        Where `available` says nothing: of a stream all that waits, of static partitions all, of dynamic ones those that
+        are there.
+        """
+        found = dict(self.available(resources, instance))
+        for stream in self.streams:
+            if stream.partitions not in found:
+                planner = Planner(stream, resources["settings"], resources["kafka"])
+                planner.add_all(instance)
+                found[stream.partitions] = planner.keys(instance)
+        for asset in self.assets:
+            if (of := asset.partitions_def) is not None and of not in found:
+                found[of] = list(of.get_partition_keys(dynamic_partitions_store=instance))
+        return found
 
     def definitions(self, settings: Settings) -> dg.Definitions:
         """The branch as Dagster sees it."""

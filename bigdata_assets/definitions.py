@@ -50,7 +50,7 @@ def available_partitions(
     found: dict[dg.PartitionsDefinition, Sequence[str]] = {}
     for branch in branches:
         if branch.name in touched:
-            found |= branch.available(resources, instance)
+            found |= branch.partitions(resources, instance)
     return found
 
 

@@ -13,7 +13,7 @@ from bigdata_assets.gravitational_waves.source import SOURCE
 from bigdata_assets.sources import Sources, SourceUnavailableError
 
 GLITCH_CLASSES = dg.StaticPartitionsDefinition(list(CLASSES))
-"""Gravity Spy's 22."""
+"""Gravity Spy's 22: of one that the file lacks there are no rows."""
 SKY_EVENTS = dg.DynamicPartitionsDefinition(name="sky_events")
 """`<event>-<detector>`, of the events that a strain file is there for."""
 LOG = logging.getLogger(__name__)
@@ -28,9 +28,7 @@ def events_folder(sources: Sources) -> Path | None:
 
 
 def available(resources: Mapping[str, Any], instance: dg.DagsterInstance) -> Available:
-    """All classes: of one that the file lacks there are no rows. Events, added: none, and a warning, where the list of
-    them is broken.
-    """
+    """Events, added: none, and a warning, where the list of them is broken."""
     from bigdata_assets.gravitational_waves.logic.strain import events
     from bigdata_assets.gravitational_waves.logic.strain.strain import StrainFileError
 
@@ -40,4 +38,4 @@ def available(resources: Mapping[str, Any], instance: dg.DagsterInstance) -> Ava
     except StrainFileError as error:
         LOG.warning("no events: %s", error)
     instance.add_dynamic_partitions(str(SKY_EVENTS.name), keys)
-    return {GLITCH_CLASSES: list(CLASSES), SKY_EVENTS: keys}
+    return {SKY_EVENTS: keys}

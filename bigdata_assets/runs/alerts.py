@@ -30,9 +30,8 @@ def run_failure_alert(settings: Settings) -> dg.SensorDefinition:
             "partition": as_option(context.dagster_run.tags),
             "error": "; ".join(f"{step}: {why}" for step, why in steps.items()) or reason(context.failure_event),
         }
-        alert["text"] = (
-            f"Run {alert['run_id']} of {', '.join(alert['assets']) or alert['job']} failed: {alert['error']}"
-        )
+        of = f"{', '.join(alert['assets']) or alert['job']} {alert['partition']}".rstrip()
+        alert["text"] = f"Run {alert['run_id']} of {of} failed: {alert['error']}"
         context.log.error(alert["text"])
         if settings.alert_webhook_url:
             post(settings.alert_webhook_url, alert)

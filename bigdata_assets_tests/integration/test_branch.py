@@ -10,7 +10,7 @@ from pyspark.sql.types import LongType
 
 from bigdata_assets.branch import Branch
 from bigdata_assets.catalogue import table_asset
-from bigdata_assets.definitions import BRANCHES
+from bigdata_assets.definitions import BRANCHES, available_partitions
 from bigdata_assets.reports import Evaluation, Report
 from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.runtime import REFRESHED_BY_INPUT
@@ -35,7 +35,16 @@ def squares() -> pd.DataFrame:
     return pd.DataFrame({"n": range(10)}).assign(square=lambda rows: rows["n"] ** 2)
 
 
-@dg.asset(key_prefix="toy", group_name="toy", io_manager_key="report", automation_condition=REFRESHED_BY_INPUT)
+@dg.asset(
+    key_prefix="toy",
+    group_name="toy",
+    owners=["team:toy"],
+    description="What the squares of the numbers from 0 to 9 are on average.",
+    kinds={"pandas"},
+    code_version="1",
+    io_manager_key="report",
+    automation_condition=REFRESHED_BY_INPUT,
+)
 def squares_report(squares: pd.DataFrame) -> Report:
     mean = float(squares["square"].mean())
     return Report("Squares", "What they are.", evaluations=(Evaluation("mean", "all", "value", mean, "nothing", 0.0),))
@@ -92,4 +101,8 @@ def test_its_messages_become_batches_by_its_sensor_and_the_job_of_its_topic(
             job = toy.defs.resolve_job_def(STREAM.job)
             done = job.execute_in_process(instance=instance, tags=tags)
             assert len(done.asset_materializations_for_node("toy__numbers")) == n_batches
-    assert toy.table("numbers", branch="toy")["n"].tolist() == [number * 11 for number in range(8)]
+        assert toy.table("numbers", branch="toy")["n"].tolist() == [number * 11 for number in range(8)]
+        with kafka.producer() as producer:
+            producer.send(topic, b"99", b"k", partition=0)
+        found = available_partitions(toy.defs.resources or {}, instance, [NUMBERS.key], [TOY])
+        assert len(found[BATCHES]) == 5, "without the sensor too"
