@@ -78,7 +78,7 @@ def scan(seconds: "DataFrame", n_keys: int, background: int) -> pa.Table:
 
     # By number: what Spark chose from the few bytes would be one task.
     keyed = seconds.repartition(n_keys, "event_detector").groupBy("event_detector")
-    return keyed.applyInArrow(of_key, from_arrow_schema(*SCANS.columns)).toArrow()
+    return keyed.applyInArrow(of_key, from_arrow_schema(SCANS)).toArrow()
 
 
 def _scan_rows(seconds: pa.Table, background: int) -> pa.Table:
