@@ -120,10 +120,11 @@ class Planner:
         tail = self.stream.tail(instance, self.topic, settled)
         undone = {key: batch for key, batch in tail.batches.items() if key not in tail.done}
         every = self.stream.present(instance, undone)
+        following = tail.following
         for key, batch in named(every, self.topic):
-            if key not in tail.batches and tail.following.get(batch.partition) == batch.first:
+            if key not in tail.batches and following.get(batch.partition) == batch.first:
                 self.stream.record(instance, [batch])
-                tail.batches[key] = batch
+                tail.batches[key], following[batch.partition] = batch, batch.end
         present = set(every)
         if absent := [batch for key, batch in undone.items() if key not in present]:
             self.stream.add(instance, absent)
