@@ -376,7 +376,7 @@ def test_an_export_that_is_rewritten_while_it_is_read_fails_the_run(
     folder = Path(crimes.settings.dagster_home).parent / "official"
     (folder / "crimes").mkdir(parents=True)
     path = folder / "crimes" / f"crimes_2015-12.{suffix}"
-    rows = pd.read_csv(exports.export_file(crimes.defs.resources["sources"].folder("crimes"), "2015-12"), dtype=str)
+    rows = pd.read_csv(exports.export_file(crimes.defs.resources["sources"].folder(SOURCE), "2015-12"), dtype=str)
     rows.to_csv(path, index=False) if suffix == "csv" else rows.to_parquet(path)
 
     def rewrite(*_: Any) -> None:

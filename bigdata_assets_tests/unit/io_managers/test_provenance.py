@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import types as T
 
+from bigdata_assets.catalogue import table_asset
 from bigdata_assets.io_managers.delta import DeltaIOManager, delta_io_manager
 from bigdata_assets.io_managers.model_card import CARD
 from bigdata_assets.io_managers.report import NUMBERS, ReportIOManager
@@ -23,12 +24,12 @@ PARTED = Table("toy", "parted", "Rows by part.", (PART, N), partition_column="pa
 PARTS = dg.StaticPartitionsDefinition(["a", "b"])
 
 
-@dg.asset(**ROWS.asset("1"))
+@dg.asset(**table_asset(ROWS, "1"))
 def rows() -> pd.DataFrame:
     return pd.DataFrame({"n": [1, 2]})
 
 
-@dg.asset(**PARTED.asset("1"), partitions_def=PARTS, backfill_policy=dg.BackfillPolicy.single_run())
+@dg.asset(**table_asset(PARTED, "1"), partitions_def=PARTS, backfill_policy=dg.BackfillPolicy.single_run())
 def parted(context: dg.AssetExecutionContext) -> pd.DataFrame:
     return pd.DataFrame({"part": context.partition_keys, "n": 1})
 
