@@ -24,13 +24,14 @@ from bigdata_assets import settings as settings_module
 from bigdata_assets.crimes.logic import exports, messages
 from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIMES
 from bigdata_assets.crimes.sample import write_sample
-from bigdata_assets.crimes.tables import STREAM_TABLES
+from bigdata_assets.crimes.tables import TABLES
 from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.runs.ranges import tags_for
 from bigdata_assets.settings import Settings
 from bigdata_assets.streams.planner import Planner
 
 WAITING = 200_000
+STREAM_TABLES = [table for table in TABLES if table.partition_column == "batch"]
 BATCHED = [*(table.key for table in STREAM_TABLES), ARREST_MODELS]
 ONLINE = {"ops": {"test_then_train": {"config": {"window_models": False, "history_months": 0}}}}
 

@@ -25,7 +25,7 @@ from bigdata_assets.resources.spark import SparkResource
 REPEATS = 5
 SEED = 100
 """Not that of the report, whose folds were seen while settings were chosen."""
-SIMULATED: Mapping[str, int] = {"Chirp": 120, "No_Glitch": 60} | dict.fromkeys(sample.signals.GLITCHES, 30)
+SIMULATED: Mapping[str, int] = {"Chirp": 120, "No_Glitch": 60} | dict.fromkeys(sample.simulation.GLITCHES, 30)
 LOUD_SNR = 10.0
 """Chirps are learnt down to the sample's lowest signal-to-noise ratio, and scored from here on too."""
 
