@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.types import LongType
 
 from bigdata_assets import settings as settings_module
+from bigdata_assets.catalogue import table_asset
 from bigdata_assets.io_managers.delta import DeltaIOManager, delta_io_manager
 from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.runtime import process_per_step
@@ -28,19 +29,19 @@ TABLES = tuple(
 )
 
 
-@dg.asset(**TABLES[0].asset("1"))
+@dg.asset(**table_asset(TABLES[0], "1"))
 def one() -> pd.DataFrame:
     """A hundred numbers."""
     return pd.DataFrame({"n": range(100)})
 
 
-@dg.asset(**TABLES[1].asset("1"), ins={"one": dg.AssetIn(TABLES[0].key)})
+@dg.asset(**table_asset(TABLES[1], "1"), ins={"one": dg.AssetIn(TABLES[0].key)})
 def two(one: DataFrame) -> DataFrame:
     """The same."""
     return one
 
 
-@dg.asset(**TABLES[2].asset("1"), ins={"two": dg.AssetIn(TABLES[1].key)})
+@dg.asset(**table_asset(TABLES[2], "1"), ins={"two": dg.AssetIn(TABLES[1].key)})
 def three(two: DataFrame) -> DataFrame:
     """The same."""
     return two
