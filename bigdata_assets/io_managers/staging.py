@@ -16,9 +16,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 from upath import UPath
+
+from bigdata_assets.tables import to_arrow
 
 FILES = pa.schema(
     [
@@ -41,7 +42,7 @@ class StagedFiles:
 
 @dataclass(frozen=True)
 class Staging:
-    """Where a table's files are put, and what is in them; it goes to a worker as text.
+    """Where a table's files are put, and what is in them; it goes to a worker.
 
     Attributes:
         folder: the table's folder or URL.
@@ -62,7 +63,7 @@ class Staging:
 
     def file(self, key: str | None = None) -> "StagedFile":
         """A new file for rows of one partition."""
-        schema = to_arrow_schema(StructType.fromJson(json.loads(self.columns)), timezone="UTC")
+        schema = to_arrow(StructType.fromJson(json.loads(self.columns)))
         name = f"{uuid.uuid4().hex}.parquet"
         if self.partition_column is not None:
             name = f"{self.partition_column}={_escaped(str(key))}/{name}"

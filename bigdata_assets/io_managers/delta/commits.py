@@ -29,7 +29,7 @@ from upath import UPath
 
 from bigdata_assets.io_managers.delta.reading import DeltaReader, DeltaTableError, predicate, rust_uri, spark_schema
 from bigdata_assets.io_managers.staging import FILES, StagedFiles, Staging
-from bigdata_assets.tables import Table, sql_name
+from bigdata_assets.tables import Table, row_schema, sql_name, to_arrow
 
 KEPT_S = 7 * 86_400
 """How long `compact` keeps what no version names, as vacuum does by default."""
@@ -112,7 +112,7 @@ class DeltaWriter(DeltaReader):
                 self._refuse_partitions(table, files, keys)
                 to_be_kept = True  # whatever happens from here on, a commit may name them
                 return self._commit(table, self._staged_writer(table, files, keys), run_id)
-            schema = pa.schema([field.with_nullable(True) for field in table.arrow_schema])
+            schema = to_arrow(row_schema(*table.columns))
             rows = ds.dataset(folder.path, schema, format="parquet", filesystem=folder.fs)
             return self._commit(table, self._arrow_writer(table, lambda: rows.scanner().to_reader(), keys), run_id)
         finally:
@@ -370,7 +370,7 @@ def arrow_table(table: Table, obj: pd.DataFrame | pa.Table) -> pa.Table:
             f"{table.path}: the frame does not fit tables.py: missing columns {missing}, undeclared ones {extra}."
         )
     # Nullability is checked by Delta, whose error names the column; Arrow would only say that a null is there.
-    schema = pa.schema([f.with_nullable(True) for f in table.arrow_schema])
+    schema = to_arrow(row_schema(*table.columns))
     try:
         if isinstance(obj, pd.DataFrame):
             return pa.Table.from_pandas(obj[table.column_names], schema=schema, preserve_index=False)
