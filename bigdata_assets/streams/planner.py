@@ -125,6 +125,7 @@ class Planner:
             if key not in tail.batches and following.get(batch.partition) == batch.first:
                 self.stream.record(instance, [batch])
                 tail.batches[key], following[batch.partition] = batch, batch.end
+                tail.done |= self.stream.done(instance, [key])
         present = set(every)
         if absent := [batch for key, batch in undone.items() if key not in present]:
             self.stream.add(instance, absent)

@@ -89,7 +89,7 @@ class Stream:
             batches = {key: batch for key, batch in named(page.results, topic) if key not in given_up}
             if every is None and (pages := pages + 1) > FEW_PAGES:  # one that is never done holds up all behind it
                 every = instance.get_materialized_partitions(self.last)
-            done = set(batches) & (self._done(instance, batches) if every is None else every)
+            done = set(batches) & (self.done(instance, batches) if every is None else every)
             tail.batches.update(batches)
             tail.done.update(done)
             # Two pages in a row: the batches of a run that is looked for are in two at most.
@@ -100,7 +100,7 @@ class Stream:
             if not page.has_more:
                 return tail
 
-    def _done(self, instance: dg.DagsterInstance, keys: Collection[str]) -> set[str]:
+    def done(self, instance: dg.DagsterInstance, keys: Collection[str]) -> set[str]:
         """Asked for by key: all that were ever made would take longer with each batch."""
         if not keys:
             return set()  # for Dagster no key means all
