@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
-from dagster._core.events import RunFailureReason
+from dagster._core.events import JobFailureData, RunFailureReason
 from dagster._core.storage.tags import MAX_RETRIES_TAG, RUN_FAILURE_REASON_TAG
 from dagster._utils.error import SerializableErrorInfo
 
@@ -24,6 +24,8 @@ BY_ENGINE = (
 )
 LOST_SESSION = ("[INVALID_HANDLE.SESSION_", "StatusCode.UNAVAILABLE")
 """In messages of Spark's client whose server came back as another one, or is just going."""
+LOST_FORK_SERVER = ("EOFError", "BrokenPipeError", "ConnectionRefusedError", "ConnectionResetError")
+"""Of a run whose steps could not be begun, since what forks them was killed."""
 BY_ITSELF = tuple(
     reason.value
     for reason in (
@@ -118,12 +120,20 @@ def was_interrupted(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
         entries = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
         failures = [entry.get_dagster_event().step_failure_data.error for entry in entries]
         by_engine = any(_is_by_engine(error) for failure in failures for error in _chain(failure))
+        by_engine |= not failures and _could_not_fork(instance, run)
         in_silence = not failures and run.tags.get(RUN_FAILURE_REASON_TAG) not in BY_ITSELF
         _interrupted[run.run_id] = by_engine or in_silence
     return _interrupted[run.run_id]
 
 
 _interrupted: dict[str, bool] = {}
+
+
+def _could_not_fork(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    ends = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    told = [entry.get_dagster_event().event_specific_data for entry in ends]
+    errors = [data.error for data in told if isinstance(data, JobFailureData)]
+    return any(error.cls_name in LOST_FORK_SERVER for end in errors for error in _chain(end))
 
 
 def _chain(error: SerializableErrorInfo | None) -> Iterator[SerializableErrorInfo]:

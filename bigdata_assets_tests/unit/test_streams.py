@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 from dagster._core.events import JobFailureData, RunFailureReason
 from dagster._core.test_utils import create_run_for_test
+from dagster._utils.error import SerializableErrorInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -184,6 +185,16 @@ def test_a_run_that_was_interrupted_is_asked_for_again_at_once_and_as_it_was(str
             clock.now = time.time()
         used.add(request.run_key)
         assert set(stream.states(instance).values()) == {"waiting"}
+
+
+@pytest.mark.parametrize(("error", "state"), [("EOFError", "waiting"), ("ValueError", "failed 1 times")])
+def test_a_run_whose_fork_server_was_killed_was_interrupted(stream, instance, error, state):
+    HELD[0] = Offsets(0, 10)
+    (request,), _, _ = stream.tick(instance, None)
+    cause = SerializableErrorInfo(f"{error}: unexpected EOF", [], error)
+    data = JobFailureData(SerializableErrorInfo("it failed", [], "Exception", cause), RunFailureReason.RUN_EXCEPTION)
+    instance.report_run_failed(start(instance, request), job_failure_data=data)
+    assert set(stream.states(instance).values()) == {state}
 
 
 def test_a_run_that_fails_before_its_first_step_has_failed_by_itself(stream, instance):
