@@ -33,6 +33,10 @@ FILES = pa.schema(
 """A staged file: its partition's key, its path below the table's folder, and why its rows do not fit, if they don't."""
 
 
+ROW_GROUP_BYTES = 16 * 2**20
+"""Of a row group of pictures or the like, about: a reader has one in memory, and none reads 2 GiB of a column."""
+
+
 @dataclass(frozen=True)
 class StagedFiles:
     """Files of a table that are not committed yet: a row each, columns as in `FILES`."""
@@ -85,8 +89,9 @@ class StagedFile(contextlib.ExitStack):
             return
         if self._writer is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            # What is the least of a row group's array elements, nobody asks, and it takes a fifth of the writing.
-            plain = [field.name for field in self._schema if not pa.types.is_nested(field.type)]
+            # What is the least of a row group's array elements, or of its pictures, nobody asks. Of arrays it takes a
+            # fifth of the writing; of pictures the footer would hold two of each row group.
+            plain = [field.name for field in self._schema if not _is_long(field.type)]
             out = self.enter_context(self._path.open("wb"))
             self._writer = self.enter_context(pq.ParquetWriter(out, self._schema, write_statistics=plain))
         try:
@@ -105,6 +110,10 @@ class StagedFile(contextlib.ExitStack):
         if "refused" in self._file:
             return [self._file]
         return [self._file | {"bytes": self._path.stat().st_size, "rows": self._rows}]
+
+
+def _is_long(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_nested(type_) or pa.types.is_binary(type_))
 
 
 def _escaped(key: str) -> str:

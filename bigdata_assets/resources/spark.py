@@ -23,6 +23,8 @@ SESSION_CONFIGURATION = {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     # In Spark 4.2.0 a scalar Python UDF over a Parquet scan waits for ever with it (SPARK-58241).
     "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
+    # What a Python worker is handed at once, and one row: 10,000 pictures, the default, are more than its memory.
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(32 * 2**20),
 }
 
 

@@ -9,7 +9,7 @@ from pyspark.sql import types as T
 from upath import UPath
 
 from bigdata_assets.io_managers.staging import Staging
-from bigdata_assets.reading import STAGED, FileChangedError, InputFile, stage_split
+from bigdata_assets.reading import STAGED, FileChangedError, InputFile, stage_batches, stage_split
 
 GOOD = T.StructType().add("n", T.LongType(), nullable=False)
 BAD = T.StructType().add("reason", T.StringType(), nullable=False)
@@ -46,6 +46,14 @@ def test_usable_and_refused_rows_of_a_split_are_a_file_each(tmp_path):
     (only,) = staged(tmp_path, [batch((None, "why"))])
     assert not only["usable"]
     assert staged(tmp_path, []) == []
+
+
+def test_rows_of_several_partitions_are_a_file_each(tmp_path):
+    usable, refused = (Staging(str(tmp_path / name), of.json(), "part") for name, of in (("u", GOOD), ("r", BAD)))
+    keyed = [("a", batch((None, "why"), (1, None))), ("b", batch((2, None))), ("a", batch((3, None)))]
+    told = stage_batches(keyed, usable, refused).to_pylist()
+    assert [(file["usable"], file["partition"]) for file in told] == [(True, "a"), (True, "b"), (False, "a")]
+    assert [rows_of(tmp_path, file) for file in told] == [[{"n": 1}, {"n": 3}], [{"n": 2}], [{"reason": "why"}]]
 
 
 def test_what_does_not_fit_a_table_is_told(tmp_path):

@@ -41,6 +41,14 @@ def test_batches_become_one_file_that_is_told(tmp_path):
     assert not any(stored.schema_arrow.field(name).nullable for name in ("n", "pixels"))
 
 
+def test_a_footer_holds_neither_pictures_nor_arrays(tmp_path):
+    columns = T.StructType([*COLUMNS.fields]).add("picture", T.BinaryType(), nullable=False)
+    (file,) = Staging(str(tmp_path), columns.json(), None).write([batch(1, 2, picture=[b"a" * 100, b"b"])])
+    group = pq.read_metadata(tmp_path / file["file"]).row_group(0)
+    told = {group.column(place).path_in_schema: group.column(place).is_stats_set for place in range(3)}
+    assert told == {"n": True, "pixels.list.element": False, "picture": False}
+
+
 def test_a_batch_is_written_before_the_next_is_asked_for(tmp_path):
     def batches():
         for _ in range(3):

@@ -28,7 +28,7 @@ from pyspark.sql.types import ArrayType, BinaryType, MapType, StructType
 from upath import UPath
 
 from bigdata_assets.io_managers.delta.reading import DeltaReader, DeltaTableError, predicate, rust_uri, spark_schema
-from bigdata_assets.io_managers.staging import FILES, StagedFiles, Staging
+from bigdata_assets.io_managers.staging import FILES, ROW_GROUP_BYTES, StagedFiles, Staging
 from bigdata_assets.tables import Table, row_schema, sql_name, to_arrow
 
 KEPT_S = 7 * 86_400
@@ -272,12 +272,8 @@ class DeltaWriter(DeltaReader):
         return with_retry(lambda: self._compact(table), table.path)
 
     def _compact(self, table: Table) -> dict[str, Any]:
-        from deltalake import WriterProperties
-
-        arrays = any(isinstance(column.type, ArrayType) for column in table.columns)
-        properties = WriterProperties(max_row_group_size=ARRAY_ROWS) if arrays else None
         stored = self.stored(table)
-        metrics = stored.optimize.compact(writer_properties=properties)
+        metrics = stored.optimize.compact(writer_properties=_writer_properties(table, stored))
         removed = stored.vacuum(dry_run=False, full=True)
         for folder in UPath(self.location(table)).glob("staged-*"):  # vacuum leaves empty ones
             with contextlib.suppress(FileNotFoundError):  # its writer removes it
@@ -292,6 +288,21 @@ class DeltaWriter(DeltaReader):
             "into": metrics["numFilesAdded"],
             "old files removed": len(removed),
         }
+
+
+def _writer_properties(table: Table, stored: Any) -> Any:
+    """How files are joined whose rows may be long (a `deltalake.WriterProperties`); None: as usual."""
+    from deltalake import ColumnProperties, WriterProperties
+
+    rows = [ARRAY_ROWS] if any(isinstance(column.type, ArrayType) for column in table.columns) else []
+    binary = [column.name for column in table.columns if isinstance(column.type, BinaryType)]
+    if binary:
+        files = pa.table(stored.get_add_actions()).select(["size_bytes", "num_records"]).to_pylist()
+        longest = max((file["size_bytes"] // file["num_records"] for file in files if file["num_records"]), default=1)
+        rows.append(max(ROW_GROUP_BYTES // max(longest, 1), 1))
+    # The least and greatest of a row group's pictures would be in the footer, which readers hold as a whole.
+    unasked = {name: ColumnProperties(statistics_enabled="NONE") for name in binary}
+    return WriterProperties(max_row_group_size=min(rows), column_properties=unasked) if rows else None
 
 
 def _checked(table: Table, frame: DataFrame) -> DataFrame:

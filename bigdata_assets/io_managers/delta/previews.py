@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pyarrow as pa
-from pyspark.sql.types import ArrayType
+from pyspark.sql.types import ArrayType, BinaryType
 
 from bigdata_assets.tables import Table
 
@@ -37,8 +37,8 @@ def preview(table: Table, rows: pa.Table) -> dg.TableMetadataValue:
 
 
 def previewed(table: Table) -> list[str]:
-    """The columns that a preview shows. Not arrays: a cell of 23,800 pixels says nothing and takes long to read."""
-    return [column.name for column in table.columns if not isinstance(column.type, ArrayType)]
+    """The columns that a preview shows. Not arrays and bytes: pixels and pictures say nothing and take long to read."""
+    return [column.name for column in table.columns if not isinstance(column.type, ArrayType | BinaryType)]
 
 
 def _cell(value: Any) -> str | int | float | bool | None:
@@ -46,5 +46,5 @@ def _cell(value: Any) -> str | int | float | bool | None:
         return value
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else str(value)  # JSON has no NaN
-    text = f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
+    text = str(value)
     return text if len(text) <= 120 else f"{text[:117]}..."
