@@ -7,7 +7,7 @@ import importlib
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,12 +29,14 @@ class Source:
         branch: its name, and that of the folder with the files.
         sample: module that makes a sample of them: `write_sample(folder)` and `VERSION`.
         zenodo: DOI of the record that the publisher's files are downloaded from, with their checksums, and their names.
+        urls: the publisher's addresses of files, where no checksums are to be had.
         by_hand: how to get them into `{folder}` where no program may fetch them on its own.
     """
 
     branch: str
     sample: str
     zenodo: tuple[str, Sequence[str]] | None = None
+    urls: Sequence[str] = ()
     by_hand: str = ""
 
 
@@ -61,12 +63,13 @@ class Sources(dg.ConfigurableResource):
         """A sentence for the report where `effort` has made them few."""
         return SAMPLE_EFFORT if self.is_sample and None in asked else ""
 
-    def folder(self, source: Source, download: bool = True) -> Path:
+    def folder(self, source: Source, download: bool = True, only: Container[str] | None = None) -> Path:
         """The folder with the files of a branch, generated or downloaded first where that is asked for.
 
         Args:
             source: what files these are.
             download: without it, the folder as it is, for who only looks what has come.
+            only: of the source's `urls`, those to download; None: all.
 
         Raises:
             SourceUnavailableError: there is no such folder, or the files can only be got by hand.
@@ -76,7 +79,7 @@ class Sources(dg.ConfigurableResource):
                 raise SourceUnavailableError(self.sample_refusal)
             return self._sample(source)
         if self.location == "official":
-            return self._official(source, download)
+            return self._official(source, download, only)
         folder = Path(self.location) / source.branch
         if not folder.is_dir():
             raise SourceUnavailableError(f"BIGDATA_SOURCES is {self.location}, which has no folder {source.branch!r}.")
@@ -100,7 +103,7 @@ class Sources(dg.ConfigurableResource):
                     shutil.rmtree(aside, ignore_errors=True)
         return folder
 
-    def _official(self, source: Source, download: bool) -> Path:
+    def _official(self, source: Source, download: bool, only: Container[str] | None) -> Path:
         folder = Path(self.cache) / "official" / source.branch
         folder.mkdir(parents=True, exist_ok=True)
         if download and source.by_hand and not any(folder.iterdir()):
@@ -108,7 +111,27 @@ class Sources(dg.ConfigurableResource):
         if download and source.zenodo:
             with FileLock(f"{folder}.lock"):
                 _download(*source.zenodo, folder)
+        for url in source.urls if download else ():
+            if only is None or url in only:
+                with FileLock(f"{folder}.lock"):
+                    _fetch(url, folder)
         return folder
+
+
+def _fetch(url: str, folder: Path) -> None:
+    """Fetch a file that is not there yet; it is seen whole or not at all."""
+    import pooch
+    import requests
+
+    name = url.rpartition("/")[2]
+    if (folder / name).is_file():
+        return
+    try:
+        pooch.retrieve(url, known_hash=None, fname=name, path=folder, progressbar=True)
+    except (requests.RequestException, ValueError, OSError) as error:
+        raise SourceUnavailableError(
+            f"{url} could not be downloaded: {error}. Run this again, or download it by hand into {folder}."
+        ) from error
 
 
 def _download(doi: str, names: Sequence[str], folder: Path) -> None:

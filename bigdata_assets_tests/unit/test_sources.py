@@ -1,8 +1,12 @@
+import functools
+import http.server
+import threading
+
 import pytest
 
 from bigdata_assets.gravitational_waves.source import SOURCE as WAVES
 from bigdata_assets.malicious_urls.source import SOURCE as URLS
-from bigdata_assets.sources import SAMPLE_EFFORT, Sources, SourceUnavailableError
+from bigdata_assets.sources import SAMPLE_EFFORT, Source, Sources, SourceUnavailableError
 
 
 def test_a_sample_is_made_once_and_is_the_same_every_time(tmp_path):
@@ -54,6 +58,28 @@ def test_what_is_there_is_not_downloaded_again(tmp_path, monkeypatch):
     for name in ("trainingsetv1d1.h5", "trainingset_v1d1_metadata.csv"):
         (folder / name).touch()
     assert sources.folder(WAVES) == folder
+
+
+def test_of_a_publishers_files_those_that_are_asked_for_are_downloaded_once(tmp_path):
+    (tmp_path / "publisher").mkdir()
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / "publisher" / name).write_text(name)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "publisher")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    a, b, absent = (f"http://127.0.0.1:{server.server_port}/{name}" for name in ("a.csv", "b.csv", "c.csv"))
+    source, sources = Source("cats", "", urls=(a, b, absent)), Sources(location="official", cache=str(tmp_path))
+
+    folder = sources.folder(source, only=[a])
+    assert [path.name for path in folder.iterdir()] == ["a.csv"]
+    assert sources.folder(source, only=[a, b]) == folder
+    with pytest.raises(SourceUnavailableError, match=r"c\.csv could not be downloaded.*404.*by hand into"):
+        sources.folder(source)
+    server.shutdown()
+    server.server_close()
+
+    assert sources.folder(source, only=[a, b]) == folder
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"a.csv": "a.csv", "b.csv": "b.csv"}
 
 
 def test_reports_make_few_repeats_of_the_sample_unless_more_are_asked_for(tmp_path):
