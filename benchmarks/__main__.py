@@ -5,7 +5,7 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmarks import batches, crimes, glitch_cnn, gravitational_waves, malicious_urls, overhead
+from benchmarks import batches, big_cats, crimes, glitch_cnn, gravitational_waves, malicious_urls, overhead
 
 RESULTS = Path(__file__).with_name("results.json")
 BENCHMARKS = {
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "batches": batches.run,
     "gravitational_waves": gravitational_waves.run,
     "glitch_cnn": glitch_cnn.run,
+    "big_cats": big_cats.run,
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from bigdata_assets import settings
+from bigdata_assets.big_cats.definitions import BIG_CATS
 from bigdata_assets.branch import Available, Branch
 from bigdata_assets.crimes.definitions import CRIMES_BRANCH
 from bigdata_assets.gravitational_waves.definitions import GRAVITATIONAL_WAVES
@@ -15,7 +16,7 @@ from bigdata_assets.runs import maintenance
 from bigdata_assets.runs.alerts import run_failure_alert
 from bigdata_assets.runtime import REFRESH, process_per_step, resources
 
-BRANCHES = (CRIMES_BRANCH, GRAVITATIONAL_WAVES, MALICIOUS_URLS)
+BRANCHES = (BIG_CATS, CRIMES_BRANCH, GRAVITATIONAL_WAVES, MALICIOUS_URLS)
 
 
 def build(

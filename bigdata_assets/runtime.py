@@ -11,6 +11,7 @@ from bigdata_assets.io_managers.report import ReportIOManager
 from bigdata_assets.io_managers.sklearn_model import SklearnModelIOManager
 from bigdata_assets.io_managers.spark_model import SparkModelIOManager
 from bigdata_assets.resources.kafka import KafkaResource
+from bigdata_assets.resources.keras_zoo import KerasZoo
 from bigdata_assets.resources.snapshots import SnapshotStore
 from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.runs.fork_server import PRELOADED
@@ -51,6 +52,7 @@ def resources(settings: Settings, tables: Iterable[Table]) -> dict[str, Any]:
         "settings": settings,
         "spark": SparkResource(remote=settings.spark_remote),
         "sources": sources(settings),
+        "keras_zoo": KerasZoo(weights=settings.big_cats_weights, is_sample=settings.sources == "sample"),
         "delta": delta_io_manager(tables).configured({"storage": settings.storage}),
         "spark_model": SparkModelIOManager(storage=settings.storage),
         "keras_model": KerasModelIOManager(storage=settings.storage),

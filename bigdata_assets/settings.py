@@ -128,6 +128,27 @@ class Settings(BaseModel):
     batches_per_run: int = Field(
         20, alias="BATCHES_PER_RUN", gt=0, le=1_000, description="Most Kafka batches that the sensor puts into a run."
     )
+    big_cats_classes: str = Field(
+        "Tiger,Lion,Cheetah,Leopard,Jaguar (Animal),Lynx",
+        alias="BIG_CATS_CLASSES",
+        description="Classes of Open Images: MIDs or exact names, commas between; `NAME=INDEX+INDEX` names synsets.",
+    )
+    big_cats_networks: str = Field(
+        "MobileNet,MobileNetV2,ResNet50,EfficientNetV2S",
+        alias="BIG_CATS_NETWORKS",
+        pattern=r"^[A-Za-z0-9]+(,[A-Za-z0-9]+)*$",
+        description="Networks that name chips, as keras.applications calls them, commas between.",
+    )
+    big_cats_weights: str = Field(
+        "",
+        alias="BIG_CATS_WEIGHTS",
+        description="`NETWORK=FILE`, `NETWORK=imagenet` (downloaded) or `NETWORK=none`, commas between.",
+    )
+    big_cats_images_url: str = Field(
+        "https://open-images-dataset.s3.amazonaws.com",
+        alias="BIG_CATS_IMAGES_URL",
+        description="Where official pictures are downloaded from: <subset>/<id>.jpg below it.",
+    )
     reports_url: str = Field(
         "http://127.0.0.1:3001",
         alias="BIGDATA_REPORTS_URL",
@@ -190,7 +211,7 @@ class Settings(BaseModel):
                 raise ValueError(f"must be host:port, with commas between several; {server!r} is not")
         return ",".join(servers)
 
-    @field_validator("reports_url", "alert_webhook_url")
+    @field_validator("reports_url", "alert_webhook_url", "big_cats_images_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
         if value and urlsplit(value).scheme not in ("http", "https"):
