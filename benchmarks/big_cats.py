@@ -263,7 +263,7 @@ def _peak_of_workers() -> Iterator[list[int]]:
         while not ended.wait(0.1):
             for process in psutil.process_iter(["cmdline"]):
                 try:
-                    if "pyspark.daemon" in " ".join(process.info["cmdline"] or []):
+                    if "pyspark.worker" in " ".join(process.info["cmdline"] or []):
                         peak[0] = max(peak[0], process.memory_info().rss)
                 except psutil.NoSuchProcess:
                     continue

@@ -145,7 +145,7 @@ class _WorkersMemory:
     def _watch(self) -> None:
         while not self._ended.wait(0.5):
             for process in psutil.process_iter(["cmdline", "memory_info"]):
-                if "pyspark.daemon" in (process.info["cmdline"] or []):
+                if "pyspark.worker" in (process.info["cmdline"] or []):
                     self.peak_mb = max(self.peak_mb, process.info["memory_info"].rss / 2**20)
 
 

@@ -20,7 +20,7 @@ CONFIGURATION = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.ui.enabled": "false",
-    # Python workers inherit the server's environment; this starts them without the token.
+    # Python workers inherit the server's environment; this starts them without the token, and ends what is idle.
     "spark.python.daemon.module": "bigdata_assets.services.python_workers",
     "spark.sql.session.timeZone": "UTC",
     # The defaults of 200 and 50 make tiny tables slow.
@@ -28,9 +28,6 @@ CONFIGURATION = {
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
     "spark.sql.connect.serverStacktrace.enabled": "false",
-    # Each session has a class loader and Python workers of its own otherwise: code compiled anew, 44 MB that stay for
-    # its daemon, and the model loaded once more.
-    "spark.sql.artifact.isolation.enabled": "false",
 }
 
 

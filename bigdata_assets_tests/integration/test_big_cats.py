@@ -190,7 +190,7 @@ def kill_a_worker(engines: Engines, at_work: Callable[[psutil.Process], bool]) -
         while not killed:
             for one in server.children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    if "pyspark.daemon" in " ".join(one.cmdline()) and not one.children() and at_work(one):
+                    if "pyspark.worker" in " ".join(one.cmdline()) and not one.children() and at_work(one):
                         one.kill()
                         killed.append(one.pid)
                         return

@@ -38,7 +38,7 @@ LOOPBACK = {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
 
 def python_workers(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Spark's Python workers among them; one that has just ended has no command line any more."""
-    return [process for process in alive(processes) if "pyspark.daemon" in described(process)]
+    return [process for process in alive(processes) if "pyspark.worker" in described(process)]
 
 
 def answers(remote: str) -> bool:
