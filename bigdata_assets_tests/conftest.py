@@ -184,8 +184,14 @@ BUDGET_MIN = 20 + 3 * (len(BRANCHES) - 3)
 """Of `make test` on two quiet cores: a branch more may take three minutes more."""
 
 
-ALONE = {"test_soak": "soak", "test_standalone": "standalone", "test_services": "services"}
-"""Files whose tests keep one process busy for minutes; at the end the other one would have nothing to do."""
+ALONE = {
+    "test_soak": "soak",
+    "test_standalone": "standalone",
+    "test_services": "services",
+    "test_big_cats": "big_cats",
+}
+"""Files whose tests keep one process busy for minutes, or share what takes minutes to make; at the end the other one
+would have nothing to do."""
 
 
 def kind(path: Path) -> str:
