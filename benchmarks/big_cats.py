@@ -41,7 +41,7 @@ from bigdata_assets.resources.spark import SparkResource
 
 CORES = 2
 LABEL_ROWS = 9_000_000
-PICTURES = 500
+PICTURES = 2_500
 CHIPS_OF_A_PICTURE = 2
 NETWORK_CHIPS = 600
 CLASSIC_CHIPS = 5
