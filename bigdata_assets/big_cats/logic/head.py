@@ -108,7 +108,7 @@ class Fitted:
     """A head: logits of the classes out of features. What it was fitted on, and stopped on.
 
     Attributes:
-        model: features (n, d) in, logits (n, k) out; see `probabilities` and `scores`.
+        model: features (n, d) in, logits (n, k) out; see `scores`.
         history: figures by name, one for each epoch.
         threshold: a picture whose score is not above it shows none of the classes.
         threshold_of: what the threshold was chosen on.
@@ -137,11 +137,6 @@ class Crossed:
     rows: Rows
     logits: NDArray[np.float32]
     thresholds: NDArray[np.float64]
-
-    @property
-    def probabilities(self) -> NDArray[np.float64]:
-        """Of the classes, (r, n, k)."""
-        return softmax(self.logits)
 
     @property
     def answers(self) -> NDArray[np.int64]:
@@ -382,13 +377,6 @@ def logits(model: "keras.Model", features: NDArray[np.float32]) -> NDArray[np.fl
 def scores(model: "keras.Model", features: NDArray[np.float32]) -> NDArray[np.float64]:
     """How much there is of any of the classes, (n,): what is not above the threshold shows none."""
     return energy(logits(model, features))
-
-
-def softmax(of: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Over the last axis."""
-    from scipy.special import softmax as of_last_axis
-
-    return np.asarray(of_last_axis(of.astype(float), axis=-1))
 
 
 def energy(of: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from bigdata_assets.big_cats.logic import head
 from bigdata_assets.big_cats.logic.classes import CatClass
 from bigdata_assets.big_cats.logic.figures import matrix
 from bigdata_assets.big_cats.logic.head import Crossed, Start
+from bigdata_assets.big_cats.logic.prediction_report import wilson
 from bigdata_assets.reports import FIGURE_IN, Evaluation, Report
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def report(
         name: measured(truth, called[None]) for name, called in ({BEGUN: begun} | networks).items()
     }
     none = none_of_them(crossed)
-    low, high = interval(found[MODEL]["accuracy"], len(truth))
+    low, high = wilson(round(found[MODEL]["accuracy"] * len(truth)), len(truth))  # repeats add no chips
     several = len(set(rows.names[rows.codes == head.SEVERAL]))
     plain = rows.plain
     counts = {
@@ -157,14 +158,6 @@ def measured(truth: NDArray[np.int64], answers: NDArray[np.int64]) -> dict[str, 
 def majority(truth: NDArray[np.int64]) -> dict[str, float]:
     """METRICS of the most frequent class."""
     return measured(truth, np.full((1, len(truth)), np.bincount(truth).argmax()))
-
-
-def interval(share: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share of n, by Wilson's formula; repeats tell nothing of how few chips there are."""
-    from scipy.stats import binomtest
-
-    found = binomtest(round(share * n), n).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
 
 
 def by_class(

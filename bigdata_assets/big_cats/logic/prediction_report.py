@@ -5,7 +5,6 @@ of which no class has a synset are not scored. Beside it stands the majority: th
 of the same chips show.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
@@ -30,8 +29,6 @@ BINS = 20
 """Of the probability of the first answer."""
 WORST = 9
 """Wrong chips that are shown of each network."""
-Z = 1.959964
-"""Of a 95 % interval."""
 NO_WEIGHTS = "-none"
 """How the version of a model without weights ends."""
 ALL = "all chips"
@@ -216,9 +213,10 @@ def wilson(right: int, n: int) -> tuple[float, float]:
 
     Chips of one picture are taken to be independent, so that it is rather too narrow.
     """
-    share, z2 = right / n, Z**2 / n
-    centre, half = share + z2 / 2, Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n))
-    return max((centre - half) / (1 + z2), 0.0), min((centre + half) / (1 + z2), 1.0)
+    from scipy.stats import binomtest
+
+    found = binomtest(int(right), int(n)).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
 
 
 def _scores(rows: pd.DataFrame) -> dict[str, float]:

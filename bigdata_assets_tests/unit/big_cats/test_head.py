@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 
 from bigdata_assets.big_cats.logic import head, head_report
 from bigdata_assets.big_cats.logic.classes import CatClass
@@ -17,7 +18,7 @@ NOTHING = Start(np.zeros((SIZE, 3), np.float32), np.zeros(3, np.float32))
 
 
 def head_probabilities(model, features):
-    return head.softmax(head.logits(model, features))
+    return softmax(head.logits(model, features).astype(float), axis=1)
 
 
 class Loaded:
