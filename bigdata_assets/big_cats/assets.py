@@ -226,7 +226,7 @@ def images(
 def negative_images(
     context: dg.AssetExecutionContext, image_labels: DataFrame, class_descriptions: pa.Table, config: NegativesConfig
 ) -> tuple[StagedFiles, StagedFiles]:
-    """Pictures that people looked at and found none of the chosen classes on, for the threshold of `none of them`."""
+    """Pictures on which some chosen class was looked for and none found, for the threshold of `none of them`."""
     from bigdata_assets.big_cats.logic import images
 
     chosen = _chosen(context.resources.settings, class_descriptions)
