@@ -134,6 +134,19 @@ def stage_rows(
     return _staged(frame, run)
 
 
+def stage_all(
+    frame: "DataFrame",
+    read: Callable[[Iterator[pa.RecordBatch]], Iterator[tuple[str, pa.RecordBatch]]],
+    staging: Staging,
+) -> StagedFiles:
+    """Like `stage_rows`, where no row is refused."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield stage_batches(read(batches), staging, None)
+
+    return _staged(frame, run)[0]
+
+
 def _staged(
     frame: "DataFrame", run: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 ) -> tuple[StagedFiles, StagedFiles]:
@@ -167,22 +180,24 @@ def stage_split(batches: Iterable[pa.RecordBatch], key: str, usable: Staging, re
         return pa.RecordBatch.from_pylist([{"changed": str(error)}], STAGED)
 
 
-def stage_batches(batches: Iterable[tuple[str, pa.RecordBatch]], usable: Staging, refused: Staging) -> pa.RecordBatch:
+def stage_batches(
+    batches: Iterable[tuple[str, pa.RecordBatch]], usable: Staging, refused: Staging | None
+) -> pa.RecordBatch:
     """Write rows to files of their partitions, whose keys are before them; columns as in STAGED."""
     files: dict[tuple[str, bool], StagedFile] = {}
     with contextlib.ExitStack() as opened:
 
-        def write(key: str, batch: pa.RecordBatch, which: bool) -> None:
+        def write(key: str, batch: pa.RecordBatch, staging: Staging, which: bool) -> None:
             if (key, which) not in files:
-                files[key, which] = opened.enter_context((usable if which else refused).file(key))
+                files[key, which] = opened.enter_context(staging.file(key))
             files[key, which].write(batch)
 
         for key, batch in batches:
-            has_reason = pc.is_valid(batch["reason"])
-            if pc.any(has_reason).as_py():
-                write(key, batch.filter(has_reason), False)
+            if refused is not None and batch["reason"].null_count < len(batch):
+                has_reason = pc.is_valid(batch["reason"])
+                write(key, batch.filter(has_reason), refused, False)
                 batch = batch.filter(pc.invert(has_reason))  # noqa: PLW2901 -- what is left of it
-            write(key, batch, True)
+            write(key, batch, usable, True)
     in_order = sorted(files.items(), key=lambda item: not item[0][1])  # usable ones first
     told = [file | {"usable": which} for (_, which), staged in in_order for file in staged.told()]
     return pa.RecordBatch.from_pylist(told, STAGED)

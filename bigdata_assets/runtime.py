@@ -7,9 +7,11 @@ import dagster as dg
 
 from bigdata_assets.io_managers.delta import delta_io_manager
 from bigdata_assets.io_managers.keras_model import KerasModelIOManager
+from bigdata_assets.io_managers.model_by_partition import ModelByPartitionIOManager
 from bigdata_assets.io_managers.report import ReportIOManager
 from bigdata_assets.io_managers.sklearn_model import SklearnModelIOManager
 from bigdata_assets.io_managers.spark_model import SparkModelIOManager
+from bigdata_assets.resources.cassandra import CassandraResource
 from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.resources.keras_zoo import KerasZoo
 from bigdata_assets.resources.snapshots import SnapshotStore
@@ -57,7 +59,9 @@ def resources(settings: Settings, tables: Iterable[Table]) -> dict[str, Any]:
         "spark_model": SparkModelIOManager(storage=settings.storage),
         "keras_model": KerasModelIOManager(storage=settings.storage),
         "sklearn_model": SklearnModelIOManager(storage=settings.storage),
+        "model_by_partition": ModelByPartitionIOManager(storage=settings.storage),
         "kafka": KafkaResource.of(settings),
+        "cassandra": CassandraResource.of(settings),
         "snapshots": SnapshotStore(storage=settings.storage, kept=400),
         "report": ReportIOManager(storage=settings.storage, url=settings.reports_url),
     }

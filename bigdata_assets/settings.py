@@ -20,6 +20,8 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 TOPIC = "KAFKA_*_TOPIC"
 """Variables of streams' topics, such as KAFKA_CRIMES_TOPIC."""
+OWN_CASSANDRA_USER = "bigdata_assets"
+"""Of the local Cassandra node."""
 REFRESH_SENSOR = "refresh"
 """The sensor that refreshes what is made of other assets; here, since `make run` asks for it before it imports them."""
 
@@ -116,6 +118,37 @@ class Settings(BaseModel):
     kafka_ca_file: Path | None = Field(
         None, alias="KAFKA_SECURITY_CA_FILE", description="Certificates to trust, with SSL; default: the system's."
     )
+    cassandra_points: str = Field(
+        "localhost:9042",
+        alias="CASSANDRA_CONTACT_POINTS",
+        description="Cassandra nodes, host or host:port with commas between; one on localhost is started here.",
+    )
+    cassandra_username: str | None = Field(
+        None, alias="CASSANDRA_USERNAME", description="User; with one, a node on localhost is yours and not started."
+    )
+    cassandra_password: str | None = Field(None, alias="CASSANDRA_PASSWORD", repr=False, description="Its password.")
+    cassandra_data_centre: str | None = Field(
+        None, alias="CASSANDRA_LOCAL_DC", description="Data centre to talk to; default: that of the first node."
+    )
+    cassandra_keyspace: str = Field(
+        "flow_sensors",
+        alias="CASSANDRA_KEYSPACE",
+        pattern=r"^[a-z][a-z0-9_]{0,47}$",
+        description="Keyspace of the sensors' tables.",
+    )
+    cassandra_replication: str = Field(
+        "1",
+        alias="CASSANDRA_REPLICATION",
+        pattern=r"^(\d+|[A-Za-z0-9_-]+=\d+(,[A-Za-z0-9_-]+=\d+)*)$",
+        description="Copies in a keyspace that `load` makes: a number, or DATA_CENTRE=NUMBER with commas between.",
+    )
+    cassandra_ca_file: Path | None = Field(
+        None, alias="CASSANDRA_CA_FILE", description="Certificates to trust; with it Cassandra is spoken to by TLS."
+    )
+    window: int = Field(60, alias="FLOW_SENSORS_WINDOW", ge=4, le=100_000, description="Samples of a window of a site.")
+    window_step: int = Field(
+        1, alias="FLOW_SENSORS_STEP", ge=1, le=100_000, description="Samples from one window's begin to the next one's."
+    )
     topics: dict[str, Annotated[str, AfterValidator(legal_topic)]] = Field(
         {}, alias=TOPIC, description="A stream's topic, where it is not named after the stream."
     )
@@ -211,6 +244,17 @@ class Settings(BaseModel):
                 raise ValueError(f"must be host:port, with commas between several; {server!r} is not")
         return ",".join(servers)
 
+    @field_validator("cassandra_points")
+    @classmethod
+    def _points_are_hosts(cls, value: str) -> str:
+        points = [point.strip() for point in value.split(",")]
+        for point in points:
+            if not re.fullmatch(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?", point):
+                raise ValueError(f"must be host or host:port, with commas between several; {point!r} is not")
+        if len({point.rpartition(":")[2] for point in points if ":" in point.rpartition("]")[2]}) > 1:
+            raise ValueError("must have one port: Cassandra's nodes listen on the same one")
+        return ",".join(points)
+
     @field_validator("reports_url", "alert_webhook_url", "big_cats_images_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
@@ -254,6 +298,31 @@ class Settings(BaseModel):
         return found[1] if found else None
 
     @property
+    def cassandra_hosts(self) -> list[str]:
+        return [re.sub(r":\d+$|[\[\]]", "", point) for point in self.cassandra_points.split(",")]
+
+    @property
+    def cassandra_port(self) -> int:
+        ports = [match[1] for point in self.cassandra_points.split(",") if (match := re.search(r"\]?:(\d+)$", point))]
+        return int(ports[0]) if ports else 9042
+
+    @property
+    def cassandra_is_local(self) -> bool:
+        """Whether the Cassandra node is one that this project starts itself."""
+        return self.cassandra_hosts in (["localhost"], ["127.0.0.1"]) and not self.cassandra_username
+
+    @property
+    def cassandra_password_file(self) -> Path:
+        """Where the local Cassandra node's password is kept, mode 600."""
+        return self.services_dir / "cassandra.password"
+
+    @property
+    def own_cassandra_cluster(self) -> str | None:
+        """Name of the Cassandra cluster that this project has made itself; None before it has."""
+        name = self.services_dir / "cassandra" / "cluster"
+        return name.read_text() if name.exists() else None
+
+    @property
     def storage_is_ours(self) -> bool:
         """Whether BIGDATA_STORAGE is below the clone's `var`, or the folder `storage` beside the local engines' own."""
         if "://" in self.storage:
@@ -274,7 +343,15 @@ class Settings(BaseModel):
 
     def topic(self, stream: str) -> str:
         """The Kafka topic of a stream."""
-        return self.topics.get(stream, stream)
+        return self.topics.get(stream, stream.replace("_", "-"))
+
+    def cassandra_login(self) -> tuple[str, str] | None:
+        """User and password: from the environment, else of the local node, else none."""
+        if self.cassandra_username:
+            return self.cassandra_username, self.cassandra_password or ""
+        if self.cassandra_is_local and self.cassandra_password_file.exists():
+            return OWN_CASSANDRA_USER, self.cassandra_password_file.read_text().strip()
+        return None
 
     def token(self) -> str | None:
         """The Spark Connect token: from the environment, else from the local server's file, else none."""
@@ -285,15 +362,15 @@ class Settings(BaseModel):
     def environment(self) -> dict[str, str]:
         """The settings as environment variables, for processes that are started with them; unset ones left out.
 
-        BIGDATA_SOURCES and KAFKA_BOOTSTRAP_SERVERS too where they were not given: whether the sample was asked for, and
-        whether a broker is one that the user has named, must not be lost on the way.
+        BIGDATA_SOURCES and the addresses of Kafka and Cassandra too where they were not given: whether the sample was
+        asked for, and whether a broker or node is one that the user has named, must not be lost on the way.
         """
         topics = {TOPIC.replace("*", stream.upper()): topic for stream, topic in self.topics.items()}
         return topics | {
             str(field.alias): str(value)
             for name, field in type(self).model_fields.items()
             if ((value := getattr(self, name)) not in (None, "") or name == "reports_url")
-            and (name not in ("sources", "kafka_servers") or name in self.model_fields_set)
+            and (name not in ("sources", "kafka_servers", "cassandra_points") or name in self.model_fields_set)
             and name != "topics"
         }
 

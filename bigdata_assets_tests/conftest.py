@@ -168,6 +168,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         BIGDATA_JARS=given.jars_dir,  # the jars of `make env`: not fetched again for every session
         SPARK_REMOTE=f"sc://localhost:{free_port()}",
         KAFKA_BOOTSTRAP_SERVERS=f"localhost:{free_port()}",
+        CASSANDRA_CONTACT_POINTS=f"localhost:{free_port()}",
         BIGDATA_REPORTS_URL=f"http://127.0.0.1:{free_port()}",
         DAGSTER_WEBSERVER_PORT=free_port(),
     )

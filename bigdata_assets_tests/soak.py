@@ -52,6 +52,7 @@ class Soak:
             "services_dir": folder / "services",
             "spark_remote": f"sc://localhost:{free_port()}",
             "kafka_servers": f"localhost:{free_port()}",
+            "cassandra_points": "cassandra.invalid",  # another stream's
             "ui_port": free_port(),
             "reports_url": f"http://127.0.0.1:{free_port()}",
             "batch_rows": 300,

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from bigdata_assets.runs.ranges import ONE_KEY
 from bigdata_assets_tests.conftest import PATIENCE, alive, wait_for
 from bigdata_assets_tests.integration.conftest import Project
 
@@ -87,17 +88,19 @@ class Ui:
             ... on Sensor { sensorState { status } } } }"""
         return str(self.graphql(query, s={**LOCATION, "sensorName": name})["sensorOrError"]["sensorState"]["status"])
 
-    def launch(self, asset: list[str], config: dict[str, Any]) -> None:
-        """Materialise an asset, as the button in the UI does."""
+    def launch(self, *assets: list[str], config: dict[str, Any] | None = None, partition: str = "") -> None:
+        """Materialise assets, as the button in the UI does; `config` is the first one's."""
         mutation = "mutation ($p: ExecutionParams!) { launchRun(executionParams: $p) { __typename } }"
         selector = {
             **LOCATION,
             "pipelineName": "__ASSET_JOB",
-            "assetSelection": [{"path": asset}],
+            "assetSelection": [{"path": asset} for asset in assets],
             "assetCheckSelection": [],
         }
-        run_config = {"ops": {"__".join(asset): {"config": config}}}
-        launched = self.graphql(mutation, p={"selector": selector, "runConfigData": run_config})["launchRun"]
+        run_config = {"ops": {"__".join(assets[0]): {"config": config}}} if config else {}
+        tags = [{"key": ONE_KEY, "value": partition}] if partition else []
+        parameters = {"selector": selector, "runConfigData": run_config, "executionMetadata": {"tags": tags}}
+        launched = self.graphql(mutation, p=parameters)["launchRun"]
         assert launched["__typename"] == "LaunchRunSuccess"
 
     def start_sensor(self, name: str) -> None:

@@ -69,12 +69,16 @@ class KerasModelIOManager(ModelIOManager):
     """Stores a `TrainedKerasModel`, hands out a `StoredKerasModel`: the newest finished version."""
 
     def handle_output(self, context: dg.OutputContext, obj: TrainedKerasModel) -> None:
+        context.add_output_metadata(self.store(context, obj))
+
+    def store(self, context: dg.OutputContext, obj: TrainedKerasModel, partition: str | None = None) -> dict[str, Any]:
+        """Store a model, or that of a partition; what the UI is to be told."""
         with tempfile.TemporaryDirectory() as folder:  # Keras writes local files only
             path = Path(folder) / FILE
             obj.model.save(path)
             data = path.read_bytes()
         identity = file_identity(context, data)
-        self.publish(
+        return self.publish(
             context,
             obj,
             version=identity["sha256"][:16],
@@ -86,6 +90,7 @@ class KerasModelIOManager(ModelIOManager):
                 "history": {name: [float(value) for value in values] for name, values in obj.history.items()},
             },
             shown={"bytes": len(data), "classes": ", ".join(obj.classes)},
+            partition=partition,
         )
 
     def load_input(self, context: dg.InputContext) -> StoredKerasModel:

@@ -44,9 +44,9 @@ class ModelIOManager(dg.ConfigurableIOManager):
 
     storage: str
 
-    def parent(self, key: dg.AssetKey) -> UPath:
-        """Where the versions of an asset's model are."""
-        return UPath(self.storage).joinpath(*key.path)
+    def parent(self, key: dg.AssetKey, partition: str | None = None) -> UPath:
+        """Where the versions of an asset's model are, or of that of its partition."""
+        return UPath(self.storage).joinpath(*key.path, *([partition] if partition else []))
 
     def publish(
         self,
@@ -57,8 +57,9 @@ class ModelIOManager(dg.ConfigurableIOManager):
         files: Mapping[str, bytes],
         more: Mapping[str, Any],
         shown: Mapping[str, Any],
-    ) -> None:
-        """Make a version readable, remove those beyond the newest ten, and tell the UI.
+        partition: str | None = None,
+    ) -> dict[str, Any]:
+        """Make a version readable, remove those beyond the newest ten; what the UI is to be told.
 
         Args:
             context: of the output.
@@ -68,6 +69,7 @@ class ModelIOManager(dg.ConfigurableIOManager):
             files: by name, written before the card.
             more: of the card, beside what all cards have.
             shown: metadata beside what all models show.
+            partition: whose model it is, where each partition has one.
         """
         inputs = provenance.inputs(context)
         card = {
@@ -81,35 +83,35 @@ class ModelIOManager(dg.ConfigurableIOManager):
             "libraries": {name: importlib.metadata.version(name) for name in libraries},
             **more,
         }
-        parent = self.parent(context.asset_key)
+        parent = self.parent(context.asset_key, partition)
         write_folder(parent / version, {**files, CARD: json.dumps(card, indent=2).encode()}, marker=CARD)
         others = [folder for folder in finished_folders(parent, CARD) if folder.name != version]
         for old, _ in cards(others, CARD)[: -(KEPT_VERSIONS - 1)]:
             remove_folder(old, CARD)
-        provenance.stored(context, version)
-        context.add_output_metadata(
-            {
-                "path": str(parent / version),
-                "model_version": version,
-                **shown,
-                **{f"input {asset} delta_version": number for asset, number in inputs.items()},
-                **{name: float(value) for name, value in trained.metrics.items()},
-                "model.json": dg.MetadataValue.json(card),
-            }
-        )
+        if partition is None:
+            provenance.stored(context, version)
+        return {
+            "path": str(parent / version),
+            "model_version": version,
+            **shown,
+            **{f"input {asset} delta_version": number for asset, number in inputs.items()},
+            **{name: float(value) for name, value in trained.metrics.items()},
+            "model.json": dg.MetadataValue.json(card),
+        }
 
-    def newest(self, context: dg.InputContext) -> tuple[UPath, dict[str, Any]]:
+    def newest(self, context: dg.InputContext, partition: str | None = None) -> tuple[UPath, dict[str, Any]]:
         """Folder and card of the newest finished version.
 
         Raises:
             ModelFileError: there is none.
         """
-        parent, asset = self.parent(context.asset_key), context.asset_key.to_user_string()
+        parent, asset = self.parent(context.asset_key, partition), context.asset_key.to_user_string()
         versions = cards(finished_folders(parent, CARD), CARD)
         if not versions:
             raise ModelFileError(f"No model is stored below {parent}: materialise {asset}.")
         folder, card = versions[-1]
-        provenance.loaded(context, card["version"])
+        if partition is None:
+            provenance.loaded(context, card["version"])
         context.log.info("%s: model version %s", asset, card["version"])
         return folder, card
 

@@ -79,11 +79,15 @@ class SklearnModelIOManager(ModelIOManager):
     """Stores a `TrainedModel`, hands out a `StoredModel`: the newest finished version."""
 
     def handle_output(self, context: dg.OutputContext, obj: TrainedModel) -> None:
+        context.add_output_metadata(self.store(context, obj))
+
+    def store(self, context: dg.OutputContext, obj: TrainedModel, partition: str | None = None) -> dict[str, Any]:
+        """Store a model, or that of a partition; what the UI is to be told."""
         import skops.io
 
         data = skops.io.dumps(obj.estimator)
         identity = file_identity(context, data)
-        self.publish(
+        return self.publish(
             context,
             obj,
             version=identity["sha256"][:16],
@@ -91,6 +95,7 @@ class SklearnModelIOManager(ModelIOManager):
             files={FILE: data},
             more={**identity, "classes": list(obj.classes)},
             shown={"bytes": len(data), "classes": ", ".join(obj.classes)},
+            partition=partition,
         )
 
     def load_input(self, context: dg.InputContext) -> StoredModel:

@@ -50,7 +50,8 @@ class SparkModelIOManager(ModelIOManager):
     def handle_output(self, context: dg.OutputContext, obj: TrainedSparkModel) -> None:
         version = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{context.run_id[:8]}"
         obj.pipeline.write().save(f"{self._location(context.asset_key)}/{version}/{MODEL}")
-        self.publish(context, obj, version, libraries=["pyspark"], files={}, more={}, shown={})
+        told = self.publish(context, obj, version, libraries=["pyspark"], files={}, more={}, shown={})
+        context.add_output_metadata(told)
 
     def load_input(self, context: dg.InputContext) -> StoredSparkModel:
         _, card = self.newest(context)

@@ -17,13 +17,15 @@ from dagster._utils.error import SerializableErrorInfo
 BY_ENGINE = (
     "ChildProcessCrashException",  # of a step's process that was killed
     "DagsterExecutionInterruptedError",
+    "EarlierBatchError",
+    "CassandraUnreachableError",
     "KafkaUnreachableError",
     *("KafkaTimeoutError", "KafkaConnectionError", "NodeNotReadyError"),
     "SparkUnreachableError",
     "RetriesExceeded",  # of Spark's client whose server was killed
 )
-LOST_SESSION = ("[INVALID_HANDLE.SESSION_", "StatusCode.UNAVAILABLE")
-"""In messages of Spark's client whose server came back as another one, or is just going."""
+LOST_SESSION = ("[INVALID_HANDLE.SESSION_", "StatusCode.UNAVAILABLE", "CassandraUnreachableError")
+"""In messages of Spark's client whose server came back as another one, or is just going, or whose worker lost one."""
 LOST_FORK_SERVER = ("EOFError", "BrokenPipeError", "ConnectionRefusedError", "ConnectionResetError")
 """Of a run whose steps could not be begun, since what forks them was killed."""
 BY_ITSELF = tuple(

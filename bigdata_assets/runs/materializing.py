@@ -50,6 +50,10 @@ def materialize(log: Path, select: str, partitions: Sequence[str], missing: bool
                 click.echo(f"skipped {key.to_user_string()}: something it needs failed", err=True)
             if not runnable:
                 continue
+            if graph.get(min(runnable)).partitions_def in definitions.SENT_HERE:
+                # What was run before may have sent what these batches are of.
+                now = definitions.available_partitions(definitions.defs.resources or {}, instance, runnable)
+                available = {**available, **now}
             for first, last in _ranges(graph, instance, runnable, available, partitions, missing):
                 if not _run(instance, log, runnable, first, last):
                     failed |= runnable

@@ -23,10 +23,11 @@ def services() -> None:
 def up(foreground: bool) -> None:
     """Start the engines; returns when each has answered a query."""
     settings = settings_module.load()
-    if not (settings.spark_is_local or settings.kafka_is_local):
+    if not (settings.spark_is_local or settings.kafka_is_local or settings.cassandra_is_local):
         click.echo(
-            f"nothing to start: SPARK_REMOTE is {settings.spark_remote} and KAFKA_BOOTSTRAP_SERVERS "
-            f"{settings.kafka_servers}, which are not on this machine"
+            f"nothing to start: SPARK_REMOTE is {settings.spark_remote}, KAFKA_BOOTSTRAP_SERVERS "
+            f"{settings.kafka_servers} and CASSANDRA_CONTACT_POINTS {settings.cassandra_points}, which are not on this "
+            "machine"
         )
         return
     if running := holder(settings.services_dir, "services"):

@@ -1,14 +1,13 @@
 """The local Spark Connect server: on loopback, behind a token, with Delta Lake. As a script: asks it `SELECT 1`."""
 
 import os
-import secrets
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 
 from bigdata_assets import settings as settings_module
-from bigdata_assets.services import jars, template
+from bigdata_assets.services import jars, secret, template
 from bigdata_assets.services.spark_standalone import EXECUTOR_MEMORY, standalone
 from bigdata_assets.services.supervisor import Process, die_with_parent, free_port, port_answers
 from bigdata_assets.settings import Settings
@@ -32,22 +31,8 @@ CONFIGURATION = {
 
 
 def token(settings: Settings) -> str:
-    """The server's token, made at its first start and kept in a file that only its owner can read."""
-    if known := settings.token():
-        return known
-    path = settings.token_file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_urlsafe(32))
-    try:
-        # Linked, not moved: of two first starts at once one makes the token and both use it.
-        os.link(aside, path)
-    except FileExistsError:
-        pass
-    finally:
-        aside.unlink()
-    return path.read_text()
+    """The server's token, made at its first start."""
+    return settings.token() or secret(settings.token_file)
 
 
 def spark_connect(settings: Settings) -> Iterator[Process]:
@@ -82,13 +67,13 @@ def spark_connect(settings: Settings) -> Iterator[Process]:
     command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "--name", "bigdata_assets"]
     command += ["--master", master, "--driver-memory", settings.spark_driver_memory, "--jars", delta]
     command += [part for key, value in configuration.items() for part in ("--conf", f"{key}={value}")]
-    secret = token(settings)
+    own_token = token(settings)
     environment: dict[str, str | None] = {
         **settings.environment(),
         "PYSPARK_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_HOME": str(jars.spark_home()),
-        "SPARK_CONNECT_AUTHENTICATE_TOKEN": secret,
+        "SPARK_CONNECT_AUTHENTICATE_TOKEN": own_token,
         # For a client this names the server; spark-submit takes it for its own master and refuses to start.
         "SPARK_REMOTE": None,
     }
@@ -96,17 +81,17 @@ def spark_connect(settings: Settings) -> Iterator[Process]:
         name="spark-connect",
         command=[*command, "spark-internal"],
         environment=environment,
-        ready=lambda: _answers(settings, secret),
+        ready=lambda: _answers(settings, own_token),
         port=settings.spark_port,
         port_setting="SPARK_REMOTE (as sc://localhost:PORT)",
     )
 
 
-def _answers(settings: Settings, secret: str) -> bool:
+def _answers(settings: Settings, own_token: str) -> bool:
     """Whether a query is answered. In a process of its own: a client that never gets an answer cannot be called off."""
     if not port_answers(settings.spark_port):
         return False
-    environment = {**os.environ, **settings.environment(), "SPARK_CONNECT_AUTHENTICATE_TOKEN": secret}
+    environment = {**os.environ, **settings.environment(), "SPARK_CONNECT_AUTHENTICATE_TOKEN": own_token}
     try:
         probe = subprocess.run(  # noqa: PLW1510
             [sys.executable, "-m", __spec__.name],

@@ -16,6 +16,7 @@ from filelock import FileLock
 from bigdata_assets.resources.kafka import KafkaResource, KafkaUnreachableError
 from bigdata_assets.run_launcher import PROCESS, process_lives
 from bigdata_assets.services import template
+from bigdata_assets.services.cassandra import cassandra
 from bigdata_assets.services.kafka import kafka
 from bigdata_assets.services.reports_server import reports_server
 from bigdata_assets.services.spark_connect import spark_connect
@@ -50,6 +51,13 @@ def engines(settings: Settings) -> Iterator[Process]:
             click.echo(f"using the Kafka broker that answers at {settings.kafka_servers}: it is not of this project")
         else:
             yield kafka(settings)
+    if settings.cassandra_is_local:
+        if "cassandra_points" in settings.model_fields_set and port_answers(settings.cassandra_port):
+            click.echo(
+                f"using the Cassandra node that answers at {settings.cassandra_points}: it is not of this project"
+            )
+        else:
+            yield cassandra(settings)
     if settings.spark_is_local:
         yield from spark_connect(settings)
 

@@ -23,6 +23,7 @@ def messages_asset(stream: Stream) -> dg.AssetsDefinition:
     @dg.asset(
         **table_asset(stream.messages, "1", kinds=["kafka"]),
         partitions_def=stream.partitions,
+        deps=[dg.AssetDep(stream.source, partition_mapping=dg.AllPartitionMapping())] if stream.source else [],
         required_resource_keys={"delta", "kafka"},
     )
     def messages(context: dg.AssetExecutionContext) -> pa.Table:

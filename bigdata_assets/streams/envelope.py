@@ -102,14 +102,14 @@ class JsonEnvelope:
 
     Attributes:
         version: the schema version that is known.
-        key: the field that a message's key repeats.
+        key: the fields that a message's key repeats, with slashes between.
         columns: the fields, and whether they may be missing.
         readers: what reads a field whose values obey more than their type: gives the value, or raises a ValueError
             that says what it is not.
     """
 
     version: int
-    key: str
+    key: tuple[str, ...]
     columns: tuple[Column, ...]
     readers: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
 
@@ -165,7 +165,7 @@ class JsonEnvelope:
                 yield from self._plain(messages.slice(0, half))
                 yield from self._plain(messages.slice(half))
             return
-        key = rows[self.key].cast(pa.string()).cast(pa.binary())
+        key = pc.binary_join_element_wise(*(rows[name].cast(pa.string()) for name in self.key), "/").cast(pa.binary())
         plain = pc.and_(pc.equal(rows[VERSION], self.version), pc.equal(messages["key"], key))
         for column in self.columns:
             fits = _is_plain(rows[column.name], self._reads[column.name])
@@ -194,9 +194,9 @@ class JsonEnvelope:
     def _row(self, key: bytes | None, value: bytes | None, length: int, max_bytes: int) -> dict[str, Any]:
         fields = self._fields(value, length, max_bytes)
         row = {column.name: self._field(fields.get(column.name), column) for column in self.columns}
-        if key != str(row[self.key]).encode():
+        if key != "/".join(str(row[name]) for name in self.key).encode():
             # Only messages with one key stay in order: a correction must not come before what it corrects.
-            raise _UnusableError(f"its key {key!r:.80} is not its {self.key}")
+            raise _UnusableError(f"its key {key!r:.80} is not its {'/'.join(self.key)}")
         return row
 
     def _fields(self, value: bytes | None, length: int, max_bytes: int) -> dict[str, Any]:

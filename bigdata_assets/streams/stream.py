@@ -17,6 +17,10 @@ PAGE, FEW_PAGES = 1_000, 4
 """Batches that are looked at together: at least as many as a run may take. And how often, one by one."""
 
 
+class EarlierBatchError(RuntimeError):
+    """A batch that comes first is not there yet; no fault of the later one, which is run again."""
+
+
 @dataclass(frozen=True)
 class Stream:
     """A Kafka topic whose batches are the partitions of a branch's assets.
@@ -29,6 +33,7 @@ class Stream:
         job: name of the job that a batch is run with.
         sensor: name of the sensor that asks for it.
         learnt: the asset that takes batches in their order only, where there is one.
+        source: the asset that sends the messages, where this project does.
     """
 
     name: str
@@ -39,6 +44,7 @@ class Stream:
     job: str
     sensor: str
     learnt: dg.AssetKey | None = None
+    source: dg.AssetKey | None = None
 
     @property
     def _planned(self) -> str:
@@ -69,6 +75,35 @@ class Stream:
         if strange := sorted(set(keys) - set(order)):
             raise BatchError(f"{strange[0]} was given up, or added by hand: `bigdata-assets batches` lists all.")
         return order
+
+    def before(self, instance: dg.DagsterInstance, key: str) -> list[str]:
+        """Batches that were planned before one, of all topics that the stream had."""
+        order = self.order(instance)
+        return order[: order.index(key)]
+
+    def in_order(self, instance: dg.DagsterInstance, keys: Iterable[str], made: dg.AssetKey) -> list[str]:
+        """A run's batches in their order, none of which jumps an earlier one of its topic's partition.
+
+        Args:
+            instance: Dagster's own storage.
+            keys: the run's batches.
+            made: the asset that the earlier ones must have.
+
+        Raises:
+            BatchError: they are of several topics, or one was given up or never planned.
+            EarlierBatchError: an earlier batch is not there.
+        """
+        order, wanted = self.order_for(instance, keys), set(keys)
+        there = instance.get_materialized_partitions(made) | wanted
+        last = max(order.index(key) for key in wanted)
+        partitions = {parse(key).partition for key in wanted}
+        for key in order[:last]:
+            if key not in there and parse(key).partition in partitions:
+                raise EarlierBatchError(
+                    f"{key} comes first and has no {made.to_user_string()} yet: what it corrects, or is corrected by, "
+                    "would be lost. It is asked for again by itself; `bigdata-assets batches` tells what became of it."
+                )
+        return sorted(wanted, key=order.index)
 
     def planned(self, instance: dg.DagsterInstance, topic: str) -> list[Batch]:
         """All batches of a topic that were ever planned, with those that were given up."""

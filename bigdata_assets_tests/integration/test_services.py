@@ -68,11 +68,13 @@ def test_a_session_leaves_the_token_out_of_the_environment(spark: SparkSession) 
     assert "SPARK_CONNECT_AUTHENTICATE_TOKEN" not in os.environ
 
 
-@pytest.mark.parametrize("name", ["spark-connect", "kafka"])
+@pytest.mark.parametrize("name", ["spark-connect", "kafka", "cassandra"])
 def test_the_server_listens_on_loopback_only(engines: Engines, name: str) -> None:
     connections = psutil.Process(engines.pid(name)).net_connections("tcp")
     listening = [connection.laddr for connection in connections if connection.status == psutil.CONN_LISTEN]
-    port = {"spark-connect": engines.settings.spark_port, "kafka": engines.settings.kafka_port}[name]
+    settings = engines.settings
+    ports = {"spark-connect": settings.spark_port, "kafka": settings.kafka_port, "cassandra": settings.cassandra_port}
+    port = ports[name]
     assert port in {address.port for address in listening}
     assert {address.ip for address in listening} <= LOOPBACK
 
@@ -119,6 +121,7 @@ def test_up_beside_a_running_stack_is_refused(settings: Settings, tmp_path: Path
         "services_dir": tmp_path / "services",
         "spark_remote": f"sc://localhost:{free_port()}",
         "kafka_servers": "kafka.invalid:9092",
+        "cassandra_points": "cassandra.invalid",
         "reports_url": f"http://127.0.0.1:{free_port()}",
         "ui_port": free_port(),
     }
@@ -145,6 +148,7 @@ def test_a_busy_port_is_named(engines: Engines, tmp_path: Path) -> None:
             BIGDATA_SERVICES=str(tmp_path / "other"),
             SPARK_REMOTE=f"sc://localhost:{port}",
             KAFKA_BOOTSTRAP_SERVERS="kafka.invalid:9092",
+            CASSANDRA_CONTACT_POINTS="cassandra.invalid",
         )
     assert result.returncode == 1
     assert f"port {port} is taken" in result.stderr
@@ -158,6 +162,7 @@ def test_a_server_elsewhere_is_not_started_here(engines: Engines, tmp_path: Path
         BIGDATA_SERVICES=str(tmp_path / "other"),
         SPARK_REMOTE="sc://spark.invalid:15002",
         KAFKA_BOOTSTRAP_SERVERS="kafka.invalid:9092",
+        CASSANDRA_CONTACT_POINTS="cassandra.invalid",
     )
     assert result.returncode == 0
     assert "nothing to start" in result.stdout

@@ -25,6 +25,7 @@ def cluster(engines: Engines, tmp_path: Path) -> Iterator[Engines]:
         "spark_master": "standalone",
         # The session's broker is used, not another one started: by another name it is no local one.
         "kafka_servers": engines.settings.kafka_servers.replace("localhost", "127.0.1.1"),
+        "cassandra_points": "cassandra.invalid",
     }
     cluster = Engines(engines.settings.model_copy(update=own))
     started = cluster.command("services", "up", timeout_s=240)

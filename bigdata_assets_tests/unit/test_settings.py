@@ -24,6 +24,11 @@ def test_defaults_need_no_environment():
         ("ALERT_WEBHOOK_URL", "file:///etc/passwd"),
         ("KAFKA_BOOTSTRAP_SERVERS", "broker"),
         ("KAFKA_BOOTSTRAP_SERVERS", "a:1,b"),
+        ("CASSANDRA_CONTACT_POINTS", "a:1,b:2"),
+        ("CASSANDRA_CONTACT_POINTS", "a b"),
+        ("CASSANDRA_KEYSPACE", "x; DROP"),
+        ("CASSANDRA_REPLICATION", "dc=1'"),
+        ("FLOW_SENSORS_WINDOW", "1"),
         ("KAFKA_SECURITY_PROTOCOL", "TLS"),
         ("KAFKA_CRIMES_TOPIC", "crímenes"),
         ("BATCH_ROWS", "0"),
@@ -62,7 +67,7 @@ def test_settings_survive_the_way_through_an_environment(tmp_path):
 def test_each_stream_has_a_topic_of_its_own_setting():
     loaded = settings.load({"KAFKA_CRIMES_TOPIC": "crimes.v2", "KAFKA_FLOW_SENSORS_TOPIC": "", "KAFKA_TOPIC": "no"})
     assert loaded.topics == {"crimes": "crimes.v2"}
-    assert [loaded.topic(name) for name in ("crimes", "flow_sensors")] == ["crimes.v2", "flow_sensors"]
+    assert [loaded.topic(name) for name in ("crimes", "flow_sensors")] == ["crimes.v2", "flow-sensors"]
     assert settings.load(loaded.environment()) == loaded
 
 
@@ -70,6 +75,19 @@ def test_which_kafka_is_started_here():
     cases = {"localhost:9": True, "127.0.0.1:9": True, "kafka:9": False, "localhost:9,localhost:10": False}
     for servers, local in cases.items():
         assert settings.load({"KAFKA_BOOTSTRAP_SERVERS": servers}).kafka_is_local is local
+
+
+def test_which_cassandra_is_started_here():
+    cases = {"localhost": True, "127.0.0.1:9043": True, "cassandra.example": False, "localhost,other": False}
+    for points, local in cases.items():
+        loaded = settings.load({"CASSANDRA_CONTACT_POINTS": points})
+        assert loaded.cassandra_is_local is local
+        assert loaded.cassandra_port == (9043 if "9043" in points else 9042)
+    assert not settings.load({"CASSANDRA_USERNAME": "me"}).cassandra_is_local
+    assert settings.load({"CASSANDRA_CONTACT_POINTS": "[::1]:9044,db"}).cassandra_hosts == ["::1", "db"]
+    mine = settings.load({"CASSANDRA_USERNAME": "me", "CASSANDRA_PASSWORD": "secret"})
+    assert mine.cassandra_login() == ("me", "secret")
+    assert "secret" not in repr(mine)
 
 
 def test_an_empty_variable_means_the_default():

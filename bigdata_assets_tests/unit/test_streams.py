@@ -562,3 +562,25 @@ def test_only_a_batch_that_holds_up_others_is_given_up(stream, instance):
         with pytest.raises(BatchError, match="is not given up"):
             stream.give_up(instance, key)
     assert len(stream.keys(instance)) == 3
+
+
+def test_no_batch_of_a_partition_jumps_an_earlier_one(instance):
+    batches = [Batch("t", number % 2, 10 * (number // 2), 10 * (number // 2) + 10) for number in range(6)]
+    STREAM.record(instance, batches)
+    STREAM.add(instance, batches)
+    keys = [batch.key for batch in batches]
+
+    def made(key):
+        instance.report_runless_asset_event(dg.AssetMaterialization(READ, partition=key))
+
+    assert STREAM.in_order(instance, [keys[2], keys[0]], READ) == [keys[0], keys[2]]
+    with pytest.raises(stream_module.EarlierBatchError, match=keys[0]):
+        STREAM.in_order(instance, [keys[2]], READ)
+    made(keys[0])
+    assert STREAM.in_order(instance, [keys[2]], READ) == [keys[2]]  # what is of the other partition may wait
+    with pytest.raises(stream_module.EarlierBatchError, match=keys[2]):
+        STREAM.in_order(instance, [keys[4]], READ)
+    STREAM.give_up(instance, keys[2])
+    assert STREAM.in_order(instance, [keys[4]], READ) == [keys[4]]
+    assert STREAM.before(instance, keys[4]) == [keys[0], keys[1], keys[3]]
+    assert "EarlierBatchError" in interruptions.BY_ENGINE

@@ -42,7 +42,7 @@ def _code(value: Any) -> str:
 
 REPORTS = JsonEnvelope(
     version=1,
-    key="report_id",
+    key=("report_id",),
     columns=REPORT,
     readers={
         "report_id": Whole(1, 2**63 - 1),
