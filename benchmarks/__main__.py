@@ -5,7 +5,16 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmarks import batches, big_cats, crimes, glitch_cnn, gravitational_waves, malicious_urls, overhead
+from benchmarks import (
+    batches,
+    big_cats,
+    crimes,
+    flow_sensors,
+    glitch_cnn,
+    gravitational_waves,
+    malicious_urls,
+    overhead,
+)
 
 RESULTS = Path(__file__).with_name("results.json")
 BENCHMARKS = {
@@ -16,6 +25,7 @@ BENCHMARKS = {
     "gravitational_waves": gravitational_waves.run,
     "glitch_cnn": glitch_cnn.run,
     "big_cats": big_cats.run,
+    "flow_sensors": flow_sensors.run,
 }
 
 

@@ -9,6 +9,7 @@ from bigdata_assets import settings
 from bigdata_assets.big_cats.definitions import BIG_CATS
 from bigdata_assets.branch import Available, Branch
 from bigdata_assets.crimes.definitions import CRIMES_BRANCH
+from bigdata_assets.flow_sensors.definitions import FLOW_SENSORS
 from bigdata_assets.gravitational_waves.definitions import GRAVITATIONAL_WAVES
 from bigdata_assets.malicious_urls.definitions import MALICIOUS_URLS
 from bigdata_assets.models.assets import ledger_branch
@@ -16,7 +17,11 @@ from bigdata_assets.runs import maintenance
 from bigdata_assets.runs.alerts import run_failure_alert
 from bigdata_assets.runtime import REFRESH, process_per_step, resources
 
-BRANCHES = (BIG_CATS, CRIMES_BRANCH, GRAVITATIONAL_WAVES, MALICIOUS_URLS)
+BRANCHES = (BIG_CATS, CRIMES_BRANCH, FLOW_SENSORS, GRAVITATIONAL_WAVES, MALICIOUS_URLS)
+
+
+SENT_HERE = [stream.partitions for branch in BRANCHES for stream in branch.streams if stream.source]
+"""Partitions of streams whose messages an asset sends."""
 
 
 def build(

@@ -16,6 +16,7 @@ import pytest
 from deltalake import DeltaTable
 from playwright.sync_api import Page, sync_playwright
 
+from bigdata_assets.flow_sensors.tables import MODELS
 from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.services.supervisor import free_port, read_state
 from bigdata_assets.settings import Settings
@@ -78,6 +79,7 @@ def project(settings: Settings, trained_folder: Path) -> Project:
         "services_dir": trained_folder / "services",
         "spark_remote": f"sc://localhost:{free_port()}",
         "kafka_servers": f"localhost:{free_port()}",
+        "cassandra_points": f"localhost:{free_port()}",
         "ui_port": free_port(),
         "reports_url": f"http://127.0.0.1:{free_port()}",
         "batch_rows": 200,
@@ -182,7 +184,7 @@ def test_a_new_user_sees_it_work(stack: Stack, ui: Ui, page: Page, trained_folde
     landing = Path(ui.settings.storage) / "landing" / "urls"
     (landing / "broken name,.csv").write_text("url\na.example.org\n")
     (landing / "new_delivery.csv").write_text("url\nhttp://fresh.seen-nowhere.test/login\n")
-    ui.launch(CLASSIFIER, {"family": "no such family"})
+    ui.launch(CLASSIFIER, config={"family": "no such family"})
     ui.start_sensor("new_crime_batches")
     produce = "produce crimes --month 2016-01 --resume --rows 100 --every 1s --limit 1500".split()
     with (trained_folder / "produce.log").open("w") as log:
@@ -205,6 +207,8 @@ def test_a_new_user_sees_it_work(stack: Stack, ui: Ui, page: Page, trained_folde
         )
 
     wait_for(lambda: "seen-nowhere.test" in domains_in_mart(), 300, "the mart has the new file's domain")
+
+    a_late_correction_of_a_sensor_goes_the_whole_way(ui, page, trained_folder)
 
     # A run that fails is told to the webhook.
     wait_for(lambda: webhook.posted, 300, "the alert")
@@ -249,6 +253,37 @@ def test_a_new_user_sees_it_work(stack: Stack, ui: Ui, page: Page, trained_folde
     wait_for(loaded, 120, "the code location is back")
     assert ui.answers()
     stack.stop()
+
+
+def a_late_correction_of_a_sensor_goes_the_whole_way(ui: Ui, page: Page, trained_folder: Path) -> None:
+    """Cassandra, its month exported and published from the UI, the topic, the sensor, a green batch, scores."""
+    branch, tables = "flow_sensors", f"{ui.settings.storage}/flow_sensors"
+    known = ui.partitions("anomaly_scores", branch)
+    row = DeltaTable(f"{tables}/channel_samples").to_pyarrow_table().slice(0, 1).to_pylist()[0]
+    file = trained_folder / "correction.csv"
+    file.write_text(f"site,channel,time,value\n{row['site']},{row['channel']},{row['observed_at'].isoformat()},-77\n")
+    with (trained_folder / "load.log").open("w") as log:
+        assert ui.project.cli("load", "sensors", str(file), output=log).wait(120) == 0, (
+            trained_folder / "load.log"
+        ).read_text()
+    ui.start_sensor("new_channel_batches")
+    month = f"{row['observed_at']:%Y-%m}"
+    ui.launch([branch, "channel_export"], [branch, "channel_publications"], partition=month)
+
+    def scored() -> set[str]:
+        return ui.materialized_partitions("anomaly_scores", branch) - known
+
+    wait_for(scored, 300, "the correction's batch is scored")
+    (key,) = scored()
+    (now,) = DeltaTable(f"{tables}/channel_samples").to_pyarrow_table(filters=[("batch", "=", key)]).to_pylist()
+    assert (now["version"], now["value"], now["observed_at"]) == (row["version"] + 1, -77.0, row["observed_at"])
+    scores = DeltaTable(f"{tables}/anomaly_scores").to_pyarrow_table(filters=[("batch", "=", key)])
+    assert set(scores["model"].to_pylist()) == set(MODELS)
+    for name in ("anomaly_report", "channel_quality_report", "site_map", "site_correlations_report"):
+        page.goto(f"{ui.url}/assets/{branch}/{name}")
+        page.locator(f"img[src^='{ui.settings.reports_url}']").first.wait_for(timeout=60_000)
+        pictures_fit(page, ui.settings.reports_url)
+        page.screenshot(path=trained_folder / f"{name}.png")
 
 
 def test_nothing_of_the_sample_is_sent_to_a_broker_that_is_not_ours(

@@ -69,6 +69,7 @@ def test_nobody_has_spark_commit_to_a_delta_table():
     forbidden = [
         f"{path.name}:{number}"
         for path in Path(bigdata_assets.__file__).parent.rglob("*.py")
+        if path.name != "keyspaces.py"  # which says it to Cassandra
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if commits.search(line) or re.search(r"\b(INSERT (INTO|OVERWRITE)|MERGE INTO|OPTIMIZE|VACUUM) ", line)
     ]
@@ -90,6 +91,7 @@ def test_spark_workers_need_no_dagster():
         "import bigdata_assets.gravitational_waves.logic.classifiers.features\n"
         "import bigdata_assets.gravitational_waves.logic.classifiers.cnn\n"
         "import bigdata_assets.gravitational_waves.logic.strain.scans, bigdata_assets.io_managers.staging\n"
+        "import bigdata_assets.flow_sensors.exporting, bigdata_assets.flow_sensors.logic.quality\n"
         "print('dagster' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,1 @@
+"""Logic of the branch: plain values in and out, never Dagster."""
