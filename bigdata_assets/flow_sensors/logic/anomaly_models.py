@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bigdata_assets.flow_sensors.logic import estimators, features
 from bigdata_assets.flow_sensors.logic.series import TRAIN, UNKNOWN, VALIDATION, SiteSeries, windows
+from bigdata_assets.flow_sensors.tables import MODELS
 
 if TYPE_CHECKING:
     import keras
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 RULE = "rule"
 NETWORKS = ("bilstm_v1", "lstm_v2", "fcn", "lstm_autoencoder", "spectrogram_cnn")
-MODELS = (RULE, "z_score", "isolation_forest", "kmeans", "svm", "lightgbm", *NETWORKS)
 SUPERVISED = ("svm", "lightgbm", "bilstm_v1", "lstm_v2", "fcn", "spectrogram_cnn")
 """Those that cannot be fitted without anomalous training samples."""
 AT_ONCE = 2_048
