@@ -83,7 +83,7 @@ class Connection:
         from cassandra import ConsistencyLevel, ProtocolVersion
         from cassandra.auth import PlainTextAuthProvider
         from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
-        from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
+        from cassandra.policies import ConstantReconnectionPolicy, DCAwareRoundRobinPolicy, TokenAwarePolicy
         from cassandra.query import tuple_factory
 
         self._probe()
@@ -102,6 +102,8 @@ class Connection:
             protocol_version=ProtocolVersion.V4,  # of all since 2.2: the driver would ask a newer one down to it
             execution_profiles={EXEC_PROFILE_DEFAULT: profile},
             connect_timeout=PROBE_S,
+            # By default it looks for a node that was away after 1, 2, 4, … 600 s.
+            reconnection_policy=ConstantReconnectionPolicy(1, None),
         )
         try:
             with self._in_words():
