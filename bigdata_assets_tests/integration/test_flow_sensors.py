@@ -278,10 +278,11 @@ def test_kills_of_cassandra_and_kafka_lose_and_double_nothing(engines: Engines, 
             assert engines.command("services", "down").returncode == 0
             engines.ensure_up()
         rows = [(f"site{number}", "flow", at(minute), float(minute), None, None) for minute in range(0, n * 5, 5)]
-        with _killed_in_between(engines, "cassandra"), sensors.cassandra.keyspace_session() as keyspace:
+        # At 35,000 rows a second the shortest round takes half a second.
+        with sensors.cassandra.keyspace_session() as keyspace, _killed_in_between(engines, "cassandra", 0.15):
             for part in _parts(rows, 2_000):
                 keyspace.write_samples(samples(*part))
-        with _killed_in_between(engines, "kafka"):
+        with _killed_in_between(engines, "kafka", 0.7):
             _until_it_succeeds(sensors)
         assert len(sensors.samples()) == (number + 1) * n
     drill.figures["samples"] = rounds * n
@@ -312,8 +313,8 @@ def _until_it_succeeds(sensors: Sensors) -> None:
 class _killed_in_between:  # noqa: N801 -- reads as what it does
     """Kills an engine shortly after its block has begun, and sees that the block was not over by then."""
 
-    def __init__(self, engines: Engines, name: str) -> None:
-        self._engines, self._name = engines, name
+    def __init__(self, engines: Engines, name: str, after_s: float) -> None:
+        self._engines, self._name, self._after_s = engines, name, after_s
         self._over, self._landed = threading.Event(), threading.Event()
 
     def __enter__(self) -> None:
@@ -322,7 +323,7 @@ class _killed_in_between:  # noqa: N801 -- reads as what it does
         self._thread.start()
 
     def _kill(self) -> None:
-        if not self._over.wait(0.7):
+        if not self._over.wait(self._after_s):
             kill_9(self._old)
             self._landed.set()
 
