@@ -113,7 +113,7 @@ def _messages(settings: Settings, folder: Path, count: int) -> Iterator[tuple[by
         source.mkdir()
         write_sample(source)
     months = exports.months(source, pd.Timestamp("2017-01-01").date())[-10:]
-    reports = pd.concat([exports.read_month(source, month) for month in months], ignore_index=True)
+    reports = pd.concat([exports.read_month(source, month).reports for month in months], ignore_index=True)
     copies = -(-count // len(reports))
     many = pd.concat([reports.assign(report_id=reports["report_id"] + 10**8 * copy) for copy in range(copies)])
     yield from messages.encode(many.iloc[:count])

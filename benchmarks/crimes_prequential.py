@@ -46,8 +46,8 @@ def prequential(
     spark: SparkResource, folder: Path, history: list[str], months: list[str], batch_rows: int, refit_rows: int
 ) -> pd.DataFrame:
     """Rows of batch_metrics over the months, with the model `static` that learnt the history alone."""
-    stream = pd.concat([exports.read_month(folder, month) for month in months], ignore_index=True)
-    past = [exports.read_month(folder, month) for month in history]
+    stream = pd.concat([exports.read_month(folder, month).reports for month in months], ignore_index=True)
+    past = [exports.read_month(folder, month).reports for month in history]
     names = [f"b{number:06d}" for number in range(0, len(stream), batch_rows)]
     stream = stream.assign(
         batch=[names[number // batch_rows] for number in range(len(stream))],

@@ -188,7 +188,7 @@ class Soak:
         assert set(ALWAYS) < set(scores["model"])
         ids = self._table("crime_reports")["report_id"]
         assert ids.is_unique, "the producer sent a report twice"
-        assert set(ids) == set(exports.read_month(self.folder / "sources" / "crimes", MONTH)["report_id"])
+        assert set(ids) == set(exports.read_month(self.folder / "sources" / "crimes", MONTH).reports["report_id"])
         with self.project.instance() as instance:
             runs = instance.get_runs()
             assert not [r for r in runs if r.status == dg.DagsterRunStatus.STARTED and not process_lives(instance, r)]

@@ -64,8 +64,9 @@ def historic_reports(
 
     months, folder = sorted(context.partition_keys), sources.folder(SOURCE)
     with once(exports.historic_rows(spark.spark_session, folder, months)) as rows:
-        for table, without in ((HISTORIC_REPORTS, ""), (QUARANTINED_HISTORIC_REPORTS, "NOT")):
-            yield dg.Output(rows.where(f"reason IS {without} NULL").select(table.column_names), table.name)
+        reports, refused = rows.where("reason IS NULL"), exports.refused_rows(rows)
+        for table, its in ((HISTORIC_REPORTS, reports), (QUARANTINED_HISTORIC_REPORTS, refused)):
+            yield dg.Output(its.select(table.column_names), table.name)
 
 
 @dg.multi_asset(

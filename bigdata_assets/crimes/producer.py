@@ -62,7 +62,7 @@ def produce(
 
     Raises:
         ProduceError: the topic's name is illegal, or a message was not taken.
-        ExportError: there is no export of a month.
+        ExportError: there is no export of a month, or no row of one is a report.
         KafkaUnreachableError: no broker answers.
     """
     try:
@@ -77,7 +77,9 @@ def produce(
     with kafka.producer(linger_ms=20) as producer:
         n_partitions = len(producer.partitions_for(topic))
         for month, file in zip(months, files, strict=True):
-            reports = exports.read_month(folder, month)[:limit]
+            read = exports.read_month(folder, month)
+            _tell_refused(read, month, file)
+            reports = read.reports[:limit]
             waiting = reports[[not before.has(place) for place in _places(reports)]]
             with tqdm(total=len(waiting), desc=f"{month} from {file.name}", unit="report", disable=None) as bar:
                 for first in range(0, len(waiting), rows):
@@ -88,6 +90,18 @@ def produce(
                     sent += len(portion)
                     bar.update(len(portion))
     return sent
+
+
+def _tell_refused(read: exports.Month, month: str, file: Path) -> None:
+    if read.n_refused:
+        first = read.refused.iloc[0]
+        click.echo(
+            f"{month} from {file.name}: {len(read.reports)} reports; {read.n_refused} rows are none and are not sent. "
+            f"{first['reason']}, in {first['raw'][:200]!r}. crimes/quarantined_historic_reports has them all.",
+            err=True,
+        )
+    elif read.reports.empty:
+        click.echo(f"{file.name} has no report of {month}", err=True)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ QUARANTINED_HISTORIC_REPORTS = Table(
         Column("month", StringType(), "Month of occurrence, Chicago time; the partition key."),
         Column("source", StringType(), "Name of the export file."),
         _REASON,
-        Column("raw", StringType(), "The row's columns as JSON."),
+        Column("raw", StringType(), "The row's columns as JSON, or what the line is that is no row."),
     ),
     partition_column="month",
 )

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 from bigdata_assets.crimes import prequential_step, producer
-from bigdata_assets.crimes.logic import exports, window
+from bigdata_assets.crimes.logic import export_files, exports, window
 from bigdata_assets.crimes.partitions import ARREST_MODELS, CRIMES
 from bigdata_assets.crimes.source import SOURCE
 from bigdata_assets.crimes.tables import TABLES as DECLARED
@@ -176,7 +176,7 @@ def test_poison_is_quarantined_with_its_offset_and_nothing_else_is_lost(engines:
     crimes = Crimes(tmp_path / "poison", engines, batch_rows=3_000)
     crimes.kafka.create_topic(crimes.topic, 1, {"max.message.bytes": "6000000"})
     folder = crimes.defs.resources["sources"].folder(SOURCE)
-    reports = pd.concat([exports.read_month(folder, month) for month in ("2015-11", "2015-12", "2016-01")])
+    reports = pd.concat([exports.read_month(folder, month).reports for month in ("2015-11", "2015-12", "2016-01")])
     copies = [reports.assign(report_id=reports["report_id"] + 10**6 * copy) for copy in range(2)]
     good = list(producer.messages.encode(pd.concat(copies).iloc[:10_000]))
     generator = random.Random(3)
@@ -200,7 +200,7 @@ def test_poison_is_quarantined_with_its_offset_and_nothing_else_is_lost(engines:
 
 def test_a_correction_is_a_new_version_and_is_not_scored_as_if_it_were_unseen(crimes: Crimes) -> None:
     crimes.produce(200)
-    reports = exports.read_month(crimes.defs.resources["sources"].folder(SOURCE), "2016-01").iloc[:3]
+    reports = exports.read_month(crimes.defs.resources["sources"].folder(SOURCE), "2016-01").reports.iloc[:3]
     with crimes.kafka.producer() as sending:
         for key, value in producer.messages.encode(reports.assign(arrest=~reports["arrest"])):
             sending.send(crimes.topic, value, key).get(30)
@@ -369,6 +369,37 @@ def test_a_row_in_the_wrong_file_is_quarantined(crimes: Crimes) -> None:
     assert len(refused) + len(project.table("historic_reports", branch="crimes")) == 20
 
 
+def test_spark_and_the_producer_read_and_refuse_the_same(
+    crimes: Crimes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(crimes.settings.dagster_home).parent / "official"
+    (folder / "crimes").mkdir(parents=True)
+    source = exports.export_file(crimes.defs.resources["sources"].folder(SOURCE), "2015-12")
+    header, *lines = source.read_text().splitlines()
+    lines[3] += lines[4][20:]  # two in one line
+    lines[10] = lines[10].replace(",", ',"', 1)  # a mark without its other one
+    lines[20] = lines[20].replace("EXAMPLE ST", 'EXAMPLE"\nST').replace(" EX", " EX").replace("XX ", '"XX ', 1)
+    lines[30] = lines[30].replace("XX ", "XX\r", 1)
+    lines.append(lines[40])  # an ID again
+    (folder / "crimes" / "crimes_2015-12.csv").write_bytes("\r\n".join([header, *lines]).encode("utf-8-sig"))
+    monkeypatch.setattr(export_files, "PART_BYTES", 10_000)
+    project = Project(folder / "project", crimes.settings, str(folder))
+    historic = [dg.AssetKey(["crimes", name]) for name in ("historic_reports", "quarantined_historic_reports")]
+    project.execute(historic, ("2015-12",), raise_on_error=False)
+    reports = project.table("historic_reports", branch="crimes").drop(columns="month")
+    refused = project.table("quarantined_historic_reports", branch="crimes")
+    read = exports.read_month(folder / "crimes", "2015-12")
+    reports = reports.sort_values(["occurred_at", "report_id"], ignore_index=True)
+    pd.testing.assert_frame_equal(reports, read.reports, check_dtype=False)
+    pairs = [sorted(zip(table["reason"], table["raw"], strict=True)) for table in (refused, read.refused)]
+    assert pairs[0] == pairs[1]
+    assert len(reports) + len(refused) == len(lines)
+    assert len(refused) == read.n_refused == 5
+    sent = producer.produce(crimes.kafka, folder / "crimes", ["2015-12"], crimes.topic, rows=10_000, every_s=0)
+    assert sent == len(reports)
+    assert "5 rows are none and are not sent" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_an_export_that_is_rewritten_while_it_is_read_fails_the_run(
     crimes: Crimes, monkeypatch: pytest.MonkeyPatch, suffix: str
@@ -379,10 +410,13 @@ def test_an_export_that_is_rewritten_while_it_is_read_fails_the_run(
     rows = pd.read_csv(exports.export_file(crimes.defs.resources["sources"].folder(SOURCE), "2015-12"), dtype=str)
     rows.to_csv(path, index=False) if suffix == "csv" else rows.to_parquet(path)
 
-    def rewrite(*_: Any) -> None:
+    def plan_and_rewrite(path: Path) -> Any:
+        parts = plan(path)
         os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+        return parts
 
-    monkeypatch.setattr(exports, "_require_columns", rewrite)  # between its look at the file and the workers' reading
+    plan = export_files.plan
+    monkeypatch.setattr(export_files, "plan", plan_and_rewrite)  # before the workers read it
     project = Project(folder / "project", crimes.settings, str(folder))
     historic = [dg.AssetKey(["crimes", name]) for name in ("historic_reports", "quarantined_historic_reports")]
     with pytest.raises(Exception, match=rf"crimes_2015-12\.{suffix} was written while it was read"):
@@ -544,7 +578,7 @@ def test_a_long_stream_is_caught_up_with_and_the_last_batches_take_no_longer(
 ) -> None:
     n_batches, rows = drill.pick("batches", short=25, full=1_000), drill.pick("messages a batch", short=10, full=120)
     crimes = Crimes(tmp_path / "long", engines, batch_rows=rows)
-    reports = exports.read_month(crimes.defs.resources["sources"].folder(SOURCE), "2016-01")
+    reports = exports.read_month(crimes.defs.resources["sources"].folder(SOURCE), "2016-01").reports
     copies = [reports.assign(report_id=reports["report_id"] + 10**8 * copy) for copy in range(60)]
     sent = pd.concat(copies[: -(-n_batches * rows // len(reports))]).iloc[: n_batches * rows]
     crimes.kafka.create_topic(crimes.topic, 1)

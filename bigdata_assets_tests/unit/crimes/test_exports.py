@@ -33,7 +33,7 @@ ROW = {
 
 
 def typed(**changes):
-    return exports.typed(pd.DataFrame([ROW | changes])).iloc[0]
+    return exports.typed(pa.Table.from_pylist([ROW | changes])).iloc[0]
 
 
 def test_a_row_is_typed():
@@ -59,6 +59,12 @@ def test_a_row_is_typed():
         ("01/01/2016 01:00:00 PM", 19),
         ("07/01/2016 12:00:00 AM", 5),
         ("2016-01-01 13:00:00", 19),
+        ("2016-01-01T13:00:00.000", 19),
+        ("1/1/2016 13:00", 19),
+        ("1/1/2016 1:00", 7),
+        ("1/1/2016 1:00 PM", 19),
+        ("1/1/16 13:00", 19),
+        ("1/1/2016", 6),
     ],
 )
 def test_morning_and_afternoon_are_kept_apart(text, hour_utc):
@@ -80,8 +86,8 @@ def test_a_time_with_its_offset_is_that_instant_and_one_without_is_chicagos(text
 
 
 def test_times_of_all_kinds_stand_in_one_file():
-    rows = pd.DataFrame([ROW | {"Date": text} for text in ("01/05/2016 10:00:00 AM", "2016-01-05T16:00:00Z", "never")])
-    table = exports.typed(rows)
+    texts = ("01/05/2016 10:00:00 AM", "2016-01-05T16:00:00Z", "never")
+    table = exports.typed(pa.Table.from_pylist([ROW | {"Date": text} for text in texts]))
     assert table["occurred_at"].iloc[0] == table["occurred_at"].iloc[1]
     assert table["reason"].notna().tolist() == [False, False, True]
 
@@ -101,6 +107,9 @@ def test_hours_that_the_clock_skips_or_repeats_have_an_instant():
         ({"Arrest": "maybe"}, "Arrest is neither true nor false: 'maybe'"),
         ({"Beat": "north"}, "Beat is no number: 'north'"),
         ({"X Coordinate": "east"}, "X Coordinate is no number: 'east'"),
+        ({"X Coordinate": "inf"}, "X Coordinate is no number: 'inf'"),
+        ({"Updated On": "later"}, "Updated On is no time: 'later'"),
+        ({"ID": "1.1E+07"}, "ID is no number: '1.1E+07'"),
     ],
 )
 def test_what_does_not_fit_is_named(change, reason):
@@ -109,8 +118,31 @@ def test_what_does_not_fit_is_named(change, reason):
     assert next(iter(change.values())) in row["raw"]
 
 
-def test_short_codes_are_padded():
-    assert typed(IUCR="110")["iucr"] == "0110"
+@pytest.mark.parametrize(
+    ("iucr", "fbi_code", "expected"),
+    [
+        ("110", "5", ("0110", "05")),
+        ("460.0", "5.0", ("0460", "05")),
+        ("141a", "08b", ("141A", "08B")),
+        ("0460", "4A", ("0460", "4A")),
+    ],
+)
+def test_what_a_spreadsheet_did_to_codes_is_undone(iucr, fbi_code, expected):
+    row = typed(IUCR=iucr, **{"FBI Code": fbi_code})
+    assert (row["iucr"], row["fbi_code"]) == expected
+
+
+@pytest.mark.parametrize(("text", "truth"), [("TRUE", True), ("t", True), ("1", True), ("N", False), ("f", False)])
+def test_truth_is_written_in_several_ways(text, truth):
+    assert typed(Arrest=text)["arrest"] == truth
+
+
+@pytest.mark.parametrize("text", ["NULL", "nan", "NA", " ", r"\N"])
+def test_nothing_is_written_in_several_ways(text):
+    row = typed(Ward=text, Description=text)
+    assert pd.isna(row["ward"])
+    assert pd.isna(row["description"])
+    assert pd.isna(row["reason"])
 
 
 def test_the_most_specific_file_is_taken(tmp_path):
@@ -128,7 +160,7 @@ def test_the_most_specific_file_is_taken(tmp_path):
 
 def test_csv_and_parquet_give_the_same_reports(tmp_path):
     sample.write_sample(tmp_path)
-    from_csv = exports.read_month(tmp_path, "2015-12")
+    from_csv = exports.read_month(tmp_path, "2015-12").reports
     assert len(from_csv) == sample.MONTHS["2015-12"]
     assert from_csv["occurred_at"].is_monotonic_increasing
     rows = pd.read_csv(tmp_path / "crimes_2015-12_portal_export.csv", dtype={"IUCR": str, "FBI Code": str})
@@ -136,7 +168,7 @@ def test_csv_and_parquet_give_the_same_reports(tmp_path):
     rows["Date"] = pd.to_datetime(rows["Date"], format=exports.PORTAL_TIME)
     (tmp_path / "crimes_2015-12_portal_export.csv").unlink()
     pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), tmp_path / "crimes_2015.parquet")
-    pd.testing.assert_frame_equal(exports.read_month(tmp_path, "2015-12"), from_csv)
+    pd.testing.assert_frame_equal(exports.read_month(tmp_path, "2015-12").reports, from_csv)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
