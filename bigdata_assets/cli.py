@@ -62,7 +62,7 @@ def table(name: str, limit: int, sql: str | None, version: int | None) -> None:
     from deltalake import DeltaTable, QueryBuilder
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
-    from bigdata_assets.io_managers.delta import first_rows, rust_uri
+    from bigdata_assets.io_managers.delta import DeltaTableError, first_rows, rust_uri
 
     location = f"{settings_module.load().storage}/{name}"
     try:
@@ -74,7 +74,7 @@ def table(name: str, limit: int, sql: str | None, version: int | None) -> None:
             rows = pa.table(query).slice(0, limit)
     except TableNotFoundError:
         raise click.ClickException(f"there is no table at {location}; materialise {name} first") from None
-    except (DeltaError, ValueError, OSError) as error:
+    except (DeltaError, DeltaTableError, ValueError, OSError) as error:
         raise click.ClickException(f"{name}: {error}") from None
     click.echo(rows.to_pandas().to_string(index=False, max_colwidth=80))
     click.echo(f"{rows.num_rows} rows shown, version {stored.version()}", err=True)

@@ -24,7 +24,14 @@ from pyspark.sql import DataFrame, functions
 from pyspark.sql import types as T
 
 from bigdata_assets.catalogue import schema_check, table_asset
-from bigdata_assets.io_managers.delta import DeltaIOManager, DeltaTableError, commits, delta_io_manager, spark_schema
+from bigdata_assets.io_managers.delta import (
+    DeltaIOManager,
+    DeltaTableError,
+    commits,
+    delta_io_manager,
+    first_rows,
+    spark_schema,
+)
 from bigdata_assets.io_managers.staging import FILES, StagedFiles
 from bigdata_assets.resources.spark import SparkResource, SparkUnreachableError
 from bigdata_assets.services.supervisor import free_port
@@ -129,6 +136,123 @@ def either(request: pytest.FixtureRequest, manager: DeltaIOManager) -> DeltaIOMa
     """A manager for each of the ways to write."""
     kind: type[DeltaIOManager] = request.param
     return kind(manager.storage, manager._spark, manager._tables.values())
+
+
+class TestTablesThatAnotherEngineTouched:
+    @pytest.fixture(params=[ROWS, LOOSE], ids=["apart", "loose"])
+    def table(self, request: pytest.FixtureRequest, manager: DeltaIOManager) -> Table:
+        table: Table = request.param
+        manager.write(table, pd.concat([frame("a", 1, 2, 3, text="x"), frame("b", 4, 5)]), ["a", "b"], "run")
+        return table
+
+    @staticmethod
+    def alter(manager: DeltaIOManager, table: Table, *statements: str) -> None:
+        for sql in statements:
+            manager.spark.sql(sql.replace("THE_TABLE", f"delta.`{manager.location(table)}`"))
+
+    @staticmethod
+    def by_spark(manager: DeltaIOManager, table: Table) -> list[tuple[str, int]]:
+        return sorted((row["part"], row["n"]) for row in manager.read(table).collect())
+
+    def test_deletion_vectors_are_read_and_written(self, manager: DeltaIOManager, table: Table) -> None:
+        self.alter(
+            manager,
+            table,
+            "ALTER TABLE THE_TABLE SET TBLPROPERTIES ('delta.enableDeletionVectors' = 'true')",
+            "DELETE FROM THE_TABLE WHERE n IN (2, 5)",
+        )
+        assert pa.table(manager.stored(table).deletion_vectors()).num_rows > 0
+        left = [("a", 1), ("a", 3), ("b", 4)]
+        rows = manager.read_arrow(table, columns=["n", "part"])
+        assert sorted(zip(rows["part"].to_pylist(), rows["n"].to_pylist(), strict=True)) == left
+        assert manager.read_arrow(table, ["a"], ["n"], pc.field("n") > 1)["n"].to_pylist() == [3]
+        assert manager.rows_by_partition(table) == {"a": 2, "b": 1}
+        assert manager.query(table, "SELECT sum(n) AS n FROM stored", ["a"])["n"].to_pylist() == [4]
+        assert first_rows(manager.stored(table), 2).num_rows == 2
+        manager.write(table, frame("b", 6), ["b"], "run")
+        assert self.by_spark(manager, table) == [("a", 1), ("a", 3), ("b", 6)]
+        manager.write(table, frame("c", 7), ["c"], "run")
+        manager.compact(table)
+        assert self.by_spark(manager, table) == [("a", 1), ("a", 3), ("b", 6), ("c", 7)]
+        assert manager.rows_by_partition(table) == {"a": 2, "b": 1, "c": 1}
+
+    def test_mapped_columns_are_read_by_their_names_and_not_written(
+        self, manager: DeltaIOManager, table: Table
+    ) -> None:
+        mapping = "'delta.columnMapping.mode' = 'name', 'delta.minReaderVersion' = '2', 'delta.minWriterVersion' = '5'"
+        self.alter(
+            manager,
+            table,
+            f"ALTER TABLE THE_TABLE SET TBLPROPERTIES ({mapping})",
+            "ALTER TABLE THE_TABLE DROP COLUMN text",
+            "ALTER TABLE THE_TABLE ADD COLUMN text STRING",  # its files have another column of that name
+        )
+        assert manager.read_arrow(table, ["a"], ["n", "text"]).sort_by("n").to_pylist() == [
+            {"n": n, "text": None} for n in (1, 2, 3)
+        ]
+        assert manager.rows_by_partition(table) == {"a": 3, "b": 2}
+        before = set(Path(manager.location(table)).rglob("*"))
+        for write in (
+            lambda: manager.write(table, frame("a", 9), ["a"], "run"),
+            lambda: manager.write(table, manager.spark.table(f"delta.`{manager.location(table)}`"), ["a"], "run"),
+            lambda: manager.compact(table),
+        ):
+            with pytest.raises(
+                DeltaTableError,
+                match=r"has the Delta features columnMapping, .* nothing was written\. In Spark: ALTER TABLE delta.*"
+                r"SET TBLPROPERTIES \('delta.columnMapping.mode' = 'none'\); ALTER TABLE .* DROP FEATURE columnMapping",
+            ):
+                write()
+        assert set(Path(manager.location(table)).rglob("*")) == before
+
+    @pytest.mark.parametrize(
+        ("feature", "properties"),
+        [
+            ("appendOnly", "'delta.appendOnly' = 'true'"),
+            ("inCommitTimestamp", "'delta.enableInCommitTimestamps' = 'true'"),
+            ("domainMetadata", "'delta.feature.domainMetadata' = 'supported'"),
+        ],
+    )
+    def test_what_is_not_written_is_named_and_the_way_back_is_one(
+        self, manager: DeltaIOManager, feature: str, properties: str
+    ) -> None:
+        manager.write(ROWS, frame("a", 1), ["a"], "run")
+        self.alter(manager, ROWS, f"ALTER TABLE THE_TABLE SET TBLPROPERTIES ({properties})")
+        assert manager.read_arrow(ROWS)["n"].to_pylist() == [1]
+        with pytest.raises(DeltaTableError, match=rf"has the Delta features {feature}, which") as refusal:
+            manager.write(ROWS, frame("a", 2), ["a"], "run")
+        told = str(refusal.value).split("In Spark: ")[1].split(". Where")[0]
+        self.alter(manager, ROWS, *told.split("; "))
+        manager.write(ROWS, frame("a", 2), ["a"], "run")
+        assert self.by_spark(manager, ROWS) == [("a", 2)]
+
+    def test_what_is_read_by_spark_alone_is_named(self, manager: DeltaIOManager) -> None:
+        manager.write(ROWS, frame("a", 1), ["a"], "run")
+        self.alter(manager, ROWS, "ALTER TABLE THE_TABLE SET TBLPROPERTIES ('delta.enableTypeWidening' = 'true')")
+        assert self.by_spark(manager, ROWS) == [("a", 1)]
+        message = "has the Delta features typeWidening, which .* not read here.* DROP FEATURE typeWidening"
+        for read in (
+            lambda: manager.read_arrow(ROWS),
+            lambda: manager.query(ROWS, "SELECT n FROM stored"),
+            lambda: first_rows(manager.stored(ROWS), 1),
+        ):
+            with pytest.raises(DeltaTableError, match=message):
+                read()
+
+    @pytest.mark.parametrize(
+        "protocol",
+        [
+            {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["new"], "writerFeatures": ["new"]},
+            {"minReaderVersion": 4, "minWriterVersion": 8},
+        ],
+    )
+    def test_a_newer_protocol_is_named(self, manager: DeltaIOManager, protocol: dict[str, Any]) -> None:
+        manager.write(ROWS, frame("a", 1), ["a"], "run")
+        log = Path(manager.location(ROWS)) / "_delta_log"
+        (log / f"{manager.version(ROWS) + 1:020}.json").write_text(json.dumps({"protocol": protocol}))
+        for use in (lambda: manager.read(ROWS), lambda: manager.write(ROWS, frame("a", 2), ["a"], "run")):
+            with pytest.raises(DeltaTableError, match=r"newer Delta protocol than is known here \(.*DROP FEATURE"):
+                use()
 
 
 class TestWriting:

@@ -27,6 +27,7 @@ from pyspark.sql import DataFrame, functions
 from pyspark.sql.types import ArrayType, BinaryType, MapType, StructType
 from upath import UPath
 
+from bigdata_assets.io_managers.delta import protocol
 from bigdata_assets.io_managers.delta.reading import DeltaReader, DeltaTableError, predicate, rust_uri, spark_schema
 from bigdata_assets.io_managers.staging import FILES, ROW_GROUP_BYTES, StagedFiles, Staging
 from bigdata_assets.tables import Table, row_schema, sql_name, to_arrow
@@ -208,7 +209,8 @@ class DeltaWriter(DeltaReader):
             Its log (a `deltalake.DeltaTable`).
 
         Raises:
-            DeltaTableError: the stored table has other columns than the declared one.
+            DeltaTableError: the stored table has other columns than the declared one, or features of Delta that
+                another engine has turned on and that cannot be written here.
         """
         from deltalake import CommitProperties, DeltaTable, Schema
         from deltalake.exceptions import CommitFailedError
@@ -228,7 +230,7 @@ class DeltaWriter(DeltaReader):
                     raise_if_key_not_exists=False,
                     commit_properties=CommitProperties(max_commit_retries=0),
                 )
-        stored = self.stored(table)
+        stored = self._to_write(table)
         if added := table.addable(spark_schema(stored)):
             # Another writer may be adding them too.
             with contextlib.suppress(CommitFailedError):
@@ -238,6 +240,15 @@ class DeltaWriter(DeltaReader):
             raise DeltaTableError(
                 f"{table.path} is stored at {self.location(table)} with other columns than tables.py declares: "
                 f"{'; '.join(differences)}. Move that folder away and materialise the asset again, or alter the table."
+            )
+        return stored
+
+    def _to_write(self, table: Table) -> Any:
+        stored, location = self.stored(table), self.location(table)
+        if features := protocol.not_written(stored):
+            raise DeltaTableError(
+                f"{table.path} has the Delta features {', '.join(features)}, which another engine has turned on and "
+                f"which are not written here: nothing was written. {protocol.way_back(location, features)}"
             )
         return stored
 
@@ -272,7 +283,7 @@ class DeltaWriter(DeltaReader):
         return with_retry(lambda: self._compact(table), table.path)
 
     def _compact(self, table: Table) -> dict[str, Any]:
-        stored = self.stored(table)
+        stored = self._to_write(table)
         metrics = stored.optimize.compact(writer_properties=_writer_properties(table, stored))
         removed = stored.vacuum(dry_run=False, full=True)
         for folder in UPath(self.location(table)).glob("staged-*"):  # vacuum leaves empty ones

@@ -3,7 +3,8 @@
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.dataset as ds
 from pyspark.sql import DataFrame, SparkSession, functions
 from pyspark.sql.types import StructType
 
+from bigdata_assets.io_managers.delta import protocol
 from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.tables import Table
 
@@ -38,16 +40,24 @@ class DeltaReader:
         """The table's log (a `deltalake.DeltaTable`), read without Spark.
 
         Raises:
-            DeltaTableError: nothing is stored there.
+            DeltaTableError: nothing is stored there, or by an engine with a newer protocol.
         """
         from deltalake import DeltaTable
-        from deltalake.exceptions import TableNotFoundError
+        from deltalake.exceptions import DeltaError, TableNotFoundError
 
         try:
             return DeltaTable(rust_uri(self.location(table)), version=version)
         except TableNotFoundError as error:
             raise DeltaTableError(
                 f"{table.path} holds nothing yet at {self.location(table)}: materialise that asset first."
+            ) from error
+        except DeltaError as error:
+            if "Unsupported" not in str(error):
+                raise
+            raise DeltaTableError(
+                f"{table.path} at {self.location(table)} was changed by an engine with a newer Delta protocol than is "
+                f"known here ({error}). Have that engine drop it (ALTER TABLE … DROP FEATURE …), or move the folder "
+                "away and materialise the asset again."
             ) from error
 
     def exists(self, table: Table) -> bool:
@@ -95,7 +105,8 @@ class DeltaReader:
         wanted = among(table, keys)
         if where is not None:
             wanted = where if wanted is None else wanted & where
-        rows = stored.to_pyarrow_dataset().to_table([name for name in names if name not in absent], wanted)
+        there = [name for name in names if name not in absent]
+        rows = scanner(stored, there, wanted, predicate(table, keys)).to_table()
         for number, name in enumerate(names):
             if name in absent:
                 rows = rows.add_column(number, name, pa.nulls(rows.num_rows))
@@ -110,14 +121,16 @@ class DeltaReader:
         """
         from deltalake import QueryBuilder
 
+        stored = self._at(table, None)
+        _refuse_unread(stored)
         chosen = f"WITH stored AS (SELECT * FROM everything WHERE {predicate(table, keys) or 'true'}) "  # noqa: S608
-        return pa.table(QueryBuilder().register("everything", self._at(table, None)).execute(chosen + sql))
+        return pa.table(QueryBuilder().register("everything", stored).execute(chosen + sql))
 
     def rows_by_partition(
         self, table: Table, keys: Sequence[str] | None = None, version: int | None = None
     ) -> Counter[str]:
         """Rows of each partition in a version of the table, or of its partitions `keys`; none counts 0."""
-        if not table.partitioned_files:
+        if not table.partitioned_files or not protocol.is_dataset(self._at(table, version)):
             column = self.read_arrow(table, keys, [str(table.partition_column)], version=version)[0]
             return Counter({entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()})
         # The log has the row count of each file.
@@ -138,10 +151,43 @@ def first_rows(stored: Any, limit: int, wanted: Any = None, columns: Sequence[st
 
     Without threads and reading ahead: what a scan that is cut short has still under way aborts the process at its exit.
     """
-    scanner = stored.to_pyarrow_dataset().scanner(
-        columns=columns, filter=wanted, use_threads=False, fragment_readahead=0, batch_readahead=0
-    )
-    return scanner.head(limit)
+    options = {"use_threads": False, "fragment_readahead": 0, "batch_readahead": 0}
+    return scanner(stored, columns, wanted, options=options).head(limit)
+
+
+def scanner(
+    stored: Any,
+    columns: Sequence[str] | None = None,
+    wanted: Any = None,
+    sql: str | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> ds.Scanner:
+    """Reads columns of the rows of a table (a `deltalake.DeltaTable`) that `wanted`, an Arrow expression, lets through.
+
+    Args:
+        stored: the table.
+        columns: their names; None: all.
+        wanted: None: all rows.
+        sql: a condition that these rows meet too, for where deltalake looks for files itself.
+        options: of Arrow's scanner, for where it does.
+
+    Raises:
+        DeltaTableError: another engine has turned on a feature that deltalake cannot read.
+    """
+    if protocol.is_dataset(stored):
+        return stored.to_pyarrow_dataset().scanner(columns=columns, filter=wanted, **options)
+    _refuse_unread(stored)
+    reader = pa.RecordBatchReader.from_stream(stored.scan(predicate=sql))
+    return ds.Scanner.from_batches(reader.cast(pa.schema(stored.schema().to_arrow())), columns=columns, filter=wanted)
+
+
+def _refuse_unread(stored: Any) -> None:
+    if features := protocol.not_read(stored):
+        location = stored.table_uri
+        raise DeltaTableError(
+            f"{location} has the Delta features {', '.join(features)}, which another engine has turned on and which "
+            f"are not read here. {protocol.way_back(location, features)}"
+        )
 
 
 def among(table: Table, keys: Sequence[str] | None) -> ds.Expression | None:
