@@ -357,7 +357,7 @@ def glitch_cnn_report(
 @dg.multi_asset(
     name="strain",
     outs={
-        "strain": dg.AssetOut(**table_asset(STRAIN, "1", kinds={"hdf5"})),
+        "strain": dg.AssetOut(**table_asset(STRAIN, "2", kinds={"hdf5"})),
         "quarantined_strain": dg.AssetOut(**table_asset(QUARANTINED_STRAIN, "1", kinds={"hdf5"})),
     },
     **BY_EVENT,
@@ -383,7 +383,7 @@ def strain(context: dg.AssetExecutionContext, sources: Sources) -> tuple[pa.Tabl
     **WHERE,
     io_manager_key="report",
     kinds={"gwpy", "pycbc", "matplotlib"},
-    code_version="1",
+    code_version="2",
     partitions_def=SKY_EVENTS,
     # A page is of one event and detector.
     backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),

@@ -230,6 +230,7 @@ STRAIN = Table(
         Column("strain", ArrayType(DoubleType(), containsNull=False), "Strain, dimensionless; NaN in gaps."),
         Column("dq_mask", LongType(), "Data quality: a bit for each name, the first name the lowest."),
         Column("dq_names", StringType(), "Names of the bits, joined by commas."),
+        Column("file", StringType(), "Name of the strain file; of rows from before this column, null.", nullable=True),
     ),
     partition_column="event_detector",
     partitioned_files=False,

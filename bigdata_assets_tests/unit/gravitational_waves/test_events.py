@@ -17,6 +17,14 @@ def put_file(folder: Path, detector: str, start: int = 1_126_259_446) -> None:
     (folder / events.FOLDER / f"{detector[0]}-{detector}_GWOSC_4KHZ_R1-{start}-32.hdf5").touch()
 
 
+def test_an_event_may_have_the_version_of_its_entry(tmp_path):
+    events.add(tmp_path, events.Event("GW150914-v3", GPS_S))
+    put_file(tmp_path, "H1")
+    assert events.keys(tmp_path) == ["GW150914-v3-H1"]
+    assert events.parse("GW150914-v3-H1") == ("GW150914-v3", "H1")
+    assert events.file_of(tmp_path, "GW150914-v3-H1").name.startswith("H-H1_")
+
+
 def test_an_event_is_kept_and_replaced_by_its_name(tmp_path):
     assert events.read(tmp_path) == {}
     first = events.Event("GW150914", GPS_S, (36.0, 29.0), (0.3, -0.4))
@@ -71,7 +79,7 @@ def test_what_is_known_of_an_event_stays_when_it_is_added_again(tmp_path):
     assert events.read(tmp_path)["GW150914"] == events.Event("GW150914", GPS_S + 0.1, (41.7, 29.2), (0.3, -0.7))
 
 
-@pytest.mark.parametrize("name", ["", "../../x", "GW-1", "GW 1", "x" * 41])
+@pytest.mark.parametrize("name", ["", "../../x", "GW-1", "GW 1", "GW-v", "GW-v3-v3", "x" * 41])
 def test_a_name_that_cannot_be_a_partition_is_refused(tmp_path, name):
     with pytest.raises(StrainFileError, match="an event's name is"):
         events.add(tmp_path, events.Event(name, GPS_S))

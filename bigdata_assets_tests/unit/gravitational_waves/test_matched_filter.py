@@ -6,6 +6,7 @@ from bigdata_assets.gravitational_waves.logic.strain.matched_filter import (
     AFTER_S,
     BEFORE_S,
     MIN_STRAIN_S,
+    is_edge,
     loudest_masses,
     matched_filter,
 )
@@ -44,6 +45,17 @@ def test_the_waveform_is_laid_over_the_strain():
     mass1, mass2 = loudest_masses(strain, RATE_HZ)
     chirp_mass = (mass1 * mass2) ** 0.6 / (mass1 + mass2) ** 0.2
     assert chirp_mass == pytest.approx((36 * 29) ** 0.6 / (36 + 29) ** 0.2, rel=0.1), "what a waveform mostly tells"
+
+
+def test_a_mass_at_the_banks_edge_is_told_from_one_within():
+    n_samples = 32 * RATE_HZ
+    edges = []
+    for masses in ((36, 29), (7, 6.5), (140, 130)):
+        wave = simulation.binary(masses, (0.0, 0.0), n_samples, RATE_HZ, 18.0)
+        strain = simulation.noise(np.random.default_rng(6), n_samples, RATE_HZ)
+        strain += wave * 40 / simulation.optimal_snr(wave, RATE_HZ)
+        edges.append(is_edge(loudest_masses(strain, RATE_HZ)))
+    assert edges == [False, True, True]
 
 
 def test_something_loud_that_is_no_binary_fails_the_chi2_test():

@@ -1,3 +1,5 @@
+import shutil
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -7,8 +9,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from bigdata_assets.gravitational_waves import sample
-from bigdata_assets.gravitational_waves.logic.strain import events, scans, strain, strain_report
+from bigdata_assets.gravitational_waves.logic.strain import events, scans, simulation, strain, strain_report
+from bigdata_assets_tests.integration.conftest import REAL_DATA
 
+REAL = REAL_DATA / "gravitational_waves" / "strain"
 EVENT, DETECTORS, GAP = sample.STRAIN_EVENTS[1]
 
 
@@ -115,6 +119,49 @@ def test_a_report_of_an_event_in_one_detector(found):
     assert {row["flag"]: row["seconds"] for row in report.tables["Data quality"].to_dict("records")}["gaps"] == 2.5
 
 
+def test_the_files_that_were_read_stand_in_the_report(found):
+    for event in (EVENT, events.Event("N", EVENT.gps_s, (1.5, 1.3))):
+        table = strain_report.report({"H1": found, "L1": replace(found, file="")}, "H1", event).tables["Strain files"]
+        assert table["file"].tolist() == [found.file, "not known"]
+    assert found.file.startswith("H-H1_SIMULATED")
+
+
+@pytest.mark.parametrize(
+    ("masses", "doubt"), [((1.5, 1.3), "no estimate of its masses"), ((36.0, 29.0), ""), (None, "no estimate")]
+)
+def test_without_listed_masses_none_that_the_bank_does_not_reach_is_found(masses, doubt):
+    n_samples = 32 * 4_096
+    values = simulation.noise(np.random.default_rng(8), n_samples, 4_096)
+    if masses:
+        wave = simulation.binary(masses, (0.0, 0.0), n_samples, 4_096, 16.5)
+        values += wave * 40 / simulation.optimal_snr(wave, 4_096)
+    seen = strain.Strain("H1", 1_000_000_000, 4_096, values, np.full(32, 7, np.uint32), ("DATA",))
+    report = strain_report.report({"H1": seen}, "H1", events.Event("E", 1_000_000_016.5))
+    assert "The masses are not listed: of 48 waveforms, 9 to 80, that of " in report.summary
+    assert (doubt in report.summary) if doubt else ("estimate" not in report.summary)
+    assert (doubt in report.provenance["masses"]) if doubt else ("estimate" not in report.provenance["masses"])
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no folder with the official files at {REAL_DATA}")
+def test_a_neutron_star_binary_in_a_short_file_is_shown_without_a_matched_filter(tmp_path):
+    """GW170817 lasts a minute from 30 Hz on; its files are not here, so that another event's stand for them."""
+    (tmp_path / events.FOLDER).mkdir()
+    gps_s = 1_126_259_462.4
+    for version in ("LOSC_4_V1", "LOSC_CLN_4_V1"):
+        shutil.copy(strain.find(REAL, "H1", gps_s), tmp_path / events.FOLDER / f"H-H1_{version}-1126259446-32.hdf5")
+    events.add(tmp_path, events.Event("GW170817-v3", gps_s, (1.46, 1.27)))
+    (key,) = events.keys(tmp_path)
+    assert key == "GW170817-v3-H1"
+    found, refused = scans.read_strain(tmp_path, [key])
+    assert not refused
+    event = events.read(tmp_path)["GW170817-v3"]
+    report = strain_report.report(scans.by_detectors(found), "H1", event)
+    assert report.title == "GW170817-v3 in H1"
+    assert "No matched filter: the waveform of 1.46 and 1.27 solar masses lasts" in report.summary
+    assert list(report.figures) == [strain_report.VIEWS, "Amplitude spectral density", strain_report.QUALITY]
+    assert report.tables["Strain files"]["file"].tolist() == ["H-H1_LOSC_CLN_4_V1-1126259446-32.hdf5"]
+
+
 def test_labels_of_the_views_do_not_touch(found):
     figure = strain_report.report({"H1": found}, "H1", EVENT).figures["Q-transform: the views that the models see"]
     canvas = FigureCanvasAgg(figure)
@@ -131,8 +178,14 @@ def test_a_report_says_what_it_cannot_look_at(found):
     assert list(in_gap.figures) == ["Strain, and what its quality flags say of each second"]
     late = strain_report.report({"H1": found}, "H1", events.Event("L", found.gps_start_s + 5.0))
     assert "5.0 s of strain before it" in late.summary
+    assert next(iter(late.figures)) == strain_report.VIEWS
+    early = strain_report.report({"H1": found}, "H1", events.Event("E", found.gps_start_s + 0.5))
+    assert "No Q-transform" in early.summary
+    assert list(early.figures) == ["Amplitude spectral density", strain_report.QUALITY]
     light = strain_report.report({"H1": found}, "H1", events.Event("N", EVENT.gps_s, (1.5, 1.3)))
-    assert "lasts 178 s" in light.summary
+    assert "No matched filter: the waveform of 1.5 and 1.3 solar masses lasts 178 s" in light.summary
+    assert list(light.figures) == [strain_report.VIEWS, "Amplitude spectral density", strain_report.QUALITY]
+    assert light.numbers == {}
     nothing = strain_report.report({}, "H1", EVENT)
     assert "quarantined_strain" in nothing.summary
 

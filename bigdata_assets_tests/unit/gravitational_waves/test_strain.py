@@ -51,6 +51,48 @@ def test_a_file_says_what_it_holds(file):
     assert (strain.quality.tolist(), strain.flags) == ([7, 7, 3, 1, 0, 7, 7, 7], tuple(FLAGS))
 
 
+IN_ORDER = (
+    "LOSC_CLN_4_V1",
+    "GWOSC_4KHZ_R2",
+    "GWOSC_O2_4KHZ_R1",
+    "LOSC_C02_4_V1",
+    "LOSC_C01_4_V2",
+    "LOSC_C01_4_V1",
+    "LOSC_C00_4_V10",
+    "LOSC_CLN_16_V1",
+    "GWOSC_16KHZ_R10",
+    "GWOSC_16KHZ_R9",
+)
+
+
+def test_of_several_releases_of_a_time_the_best_is_taken(tmp_path):
+    paths = [tmp_path / f"H-H1_{name}-{START_S}-32.hdf5" for name in IN_ORDER]
+    for path in paths:
+        path.touch()
+    (tmp_path / f"L-L1_LOSC_CLN_4_V9-{START_S}-32.hdf5").touch()
+    for path in paths:
+        assert find(tmp_path, "H1", START_S + 16) == path
+        path.unlink()
+
+
+def test_of_files_of_one_release_that_with_more_around_the_time_is_taken(tmp_path):
+    for start, duration in ((START_S, 32), (START_S - 2000, 4096)):
+        (tmp_path / f"H-H1_GWOSC_4KHZ_R1-{start}-{duration}.hdf5").touch()
+    assert find(tmp_path, "H1", START_S + 3).name.endswith("-4096.hdf5")
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no folder with the official files at {REAL_DATA}")
+def test_the_file_stands_with_its_seconds(tmp_path):
+    source = find(REAL, "H1", 1_126_259_462.4)
+    for name in ("LOSC_CLN_4_V1", "LOSC_4_V2", "GWOSC_16KHZ_R3"):
+        shutil.copy(source, tmp_path / f"H-H1_{name}-1126259446-32.hdf5")
+    found = read(find(tmp_path, "H1", 1_126_259_462.4))
+    assert found.file == "H-H1_LOSC_CLN_4_V1-1126259446-32.hdf5"
+    seconds = rows(found, 1_126_259_462.4)
+    assert set(seconds["file"].to_pylist()) == {found.file}
+    assert of_rows(seconds, "H1").file == found.file
+
+
 def test_gaps_are_found_and_what_is_around_a_moment(file):
     values = np.ones(RATE_HZ * DURATION_S)
     values[: RATE_HZ // 2] = np.nan

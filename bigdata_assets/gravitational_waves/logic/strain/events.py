@@ -22,8 +22,9 @@ LOG = logging.getLogger(__name__)
 FOLDER = "strain"
 FILE = "events.json"
 DETECTORS = ("H1", "L1", "V1")
-NAME = re.compile(r"[A-Za-z0-9_]{1,40}")
-"""Of an event: safe in a partition key, a path and SQL alike."""
+NAME = re.compile(r"[A-Za-z0-9_]{1,40}(-v\d{1,3})?")
+"""Of an event, perhaps with its version in GWOSC's catalogue: safe in a partition key, a path and SQL alike."""
+NAMED = "an event's name is 1 to 40 letters, digits and _, and may end in a version such as -v3;"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Event:
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
-            raise StrainFileError(f"an event's name is 1 to 40 letters, digits and _; {self.name!r} is not")
+            raise StrainFileError(f"{NAMED} {self.name!r} is not")
         if self.masses and not all(0 < mass < 1_000 for mass in self.masses):
             raise StrainFileError(f"{self.name}: masses are between 0 and 1,000 solar masses, not {self.masses}")
         if not all(-1 < spin < 1 for spin in self.spins):
@@ -168,7 +169,7 @@ def fetch(folder: Path, name: str, masses: tuple[float, float] | None = None, ho
     from tenacity import RetryError
 
     if not NAME.fullmatch(name):
-        raise StrainFileError(f"an event's name is 1 to 40 letters, digits and _; {name!r} is not")
+        raise StrainFileError(f"{NAMED} {name!r} is not")
     try:
         event = Event(name, float(datasets.event_gps(name, host=host)), masses)
         urls = locate.get_event_urls(name, sample_rate=4096, duration=32, host=host)

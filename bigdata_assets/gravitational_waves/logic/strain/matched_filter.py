@@ -5,6 +5,7 @@ Allen 2005, doi 10.1103/PhysRevD.71.062001 (χ²).
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ BEFORE_S, AFTER_S = EDGE_S + 2 * PSD_SEGMENT_S, EDGE_S + PSD_SEGMENT_S
 MIN_STRAIN_S = BEFORE_S + AFTER_S + 4
 CHI2_BINS = 16
 APPROXIMANT = "IMRPhenomD"
+FOUND_SNR = 8.0
+"""Of the re-weighted ratio: searches take what is less loud in one detector for noise (Usman et al. 2016)."""
 
 
 WHITENED_BAND_HZ = (30.0, 300.0)
@@ -125,7 +128,18 @@ def loudest_masses(strain: NDArray[np.float64], rate_hz: float) -> tuple[float, 
         snr = pycbc().filter.matched_filter(template, data, psd=density, low_frequency_cutoff=LOW_HZ)
         return float(np.abs(np.asarray(snr)[_KEPT]).max())
 
-    return max((masses for masses in BANK if waveform_s(masses) <= MAX_WAVEFORM_S), key=loudness)
+    return max(_tried(), key=loudness)
+
+
+def is_edge(masses: tuple[float, float]) -> bool:
+    """Whether `loudest_masses` has tried none lighter, or none heavier, of that ratio: what is louder may be beyond."""
+    heavier = [each[0] for each in _tried() if np.isclose(each[1] / each[0], masses[1] / masses[0])]
+    return masses[0] in (min(heavier), max(heavier))
+
+
+@cache
+def _tried() -> tuple[tuple[float, float], ...]:
+    return tuple(masses for masses in BANK if waveform_s(masses) <= MAX_WAVEFORM_S)
 
 
 def waveform_s(masses: tuple[float, float]) -> float:

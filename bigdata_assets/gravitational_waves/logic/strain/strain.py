@@ -1,6 +1,8 @@
 """Strain of a detector, as GWOSC's HDF5 files hold it: h(t) at 4,096 Hz, with the quality of each second.
 
 File names are <observatory>-<detector>_<set>-<GPS start>-<duration>.hdf5, such as H-H1_LOSC_4_V2-1126259446-32.hdf5.
+The set has the rate in kHz (4 or 16KHZ), how the strain was calibrated or cleaned (C00, C01, CLN) and the release (V2,
+R1), in any order; some have the run (O2) too.
 """
 
 import re
@@ -11,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-FILE_NAME = re.compile(r"[A-Z]-(?P<detector>[A-Z]\d)_[A-Za-z0-9_]+-(?P<start>\d+)-(?P<duration>\d+)\.hdf5")
+FILE_NAME = re.compile(r"[A-Z]-(?P<detector>[A-Z]\d)_(?P<set>[A-Za-z0-9_]+)-(?P<start>\d+)-(?P<duration>\d+)\.hdf5")
 MAX_SAMPLES = 4_096 * 4_096
 """GWOSC's longest files: 4,096 s at 4,096 Hz."""
 KEPT_S = 16
@@ -37,6 +39,7 @@ class Strain:
         values: dimensionless strain; NaN where there are no data.
         quality: a bit mask for each second.
         flags: names of the mask's bits, from the lowest on.
+        file: name of the file that it is from; empty where that is not known.
     """
 
     detector: str
@@ -45,6 +48,7 @@ class Strain:
     values: NDArray[np.float64]
     quality: NDArray[np.uint32]
     flags: tuple[str, ...]
+    file: str = ""
 
     @property
     def gaps(self) -> list[tuple[float, float]]:
@@ -75,18 +79,33 @@ class Strain:
 
 
 def find(folder: Path, detector: str, gps_s: float) -> Path:
-    """The file of a detector that covers a GPS time.
+    """The file of a detector that covers a GPS time; of several, that whose `_preference` comes first.
 
     Raises:
         StrainFileError: there is none.
     """
-    for path in sorted(folder.glob("*.hdf5")):
+    found = []
+    for path in folder.glob("*.hdf5"):
         named = FILE_NAME.fullmatch(path.name)
         if named and named["detector"] == detector:
-            start = int(named["start"])
-            if start <= gps_s < start + int(named["duration"]):
-                return path
-    raise StrainFileError(f"{folder} has no file of {detector} that covers GPS time {gps_s:.2f}.")
+            start, end = int(named["start"]), int(named["start"]) + int(named["duration"])
+            if start <= gps_s < end:
+                around_s = min(gps_s - start, end - gps_s, KEPT_S)
+                found.append((*_preference(named["set"]), -around_s, path.name, path))
+    if not found:
+        raise StrainFileError(f"{folder} has no file of {detector} that covers GPS time {gps_s:.2f}.")
+    return min(found)[-1]
+
+
+def _preference(told: str) -> tuple[int, int, int]:
+    """The order of releases of one time: at 4 kHz, all that is needed here; cleaned; the highest version."""
+    parts = told.upper().split("_")
+    rate = next((int(match[1]) for part in parts if (match := re.fullmatch(r"(\d+)(?:KHZ)?", part))), 4)
+    calibration = next((int(match[1]) for part in parts if (match := re.fullmatch(r"C(\d\d)", part))), None)
+    version = max((int(match[1]) for part in parts if (match := re.fullmatch(r"[VR](\d+)", part))), default=0)
+    # What names none is as published with the event, after the last calibration.
+    uncleaned = 0 if "CLN" in parts else 1 if calibration is None else 100 - calibration
+    return abs(rate - 4), uncleaned, -version
 
 
 def read(path: Path) -> Strain:
@@ -114,6 +133,7 @@ def read(path: Path) -> Strain:
                 values=strain[()].astype(np.float64),
                 quality=quality["DQmask"][()].astype(np.uint32),
                 flags=tuple(_text(name) for name in quality["DQShortnames"][()]),
+                file=path.name,
             )
             duration_s = int(meta["Duration"][()])
     except StrainFileError:
@@ -129,7 +149,7 @@ def read(path: Path) -> Strain:
 
 
 def rows(strain: Strain, around_gps_s: float) -> pa.Table:
-    """The seconds around a GPS time, one row each: gps_s, rate_hz, strain, dq_mask, dq_names.
+    """The seconds around a GPS time, one row each: gps_s, rate_hz, strain, dq_mask, dq_names, file.
 
     Raises:
         StrainFileError: the strain does not cover that time.
@@ -152,6 +172,7 @@ def rows(strain: Strain, around_gps_s: float) -> pa.Table:
             "strain": pa.ListArray.from_arrays(offsets, pa.array(values, from_pandas=False)),
             "dq_mask": pa.array(strain.quality[seconds.start : seconds.stop], pa.int64()),
             "dq_names": pa.array([",".join(strain.flags)] * len(seconds)),
+            "file": pa.array([strain.file] * len(seconds)),
         }
     )
 
@@ -166,6 +187,7 @@ def of_rows(seconds: pa.Table, detector: str) -> Strain:
         values=seconds["strain"].combine_chunks().flatten().to_numpy(zero_copy_only=False),
         quality=seconds["dq_mask"].to_numpy().astype(np.uint32),
         flags=tuple(seconds["dq_names"][0].as_py().split(",")),
+        file=seconds["file"][0].as_py() or "",
     )
 
 

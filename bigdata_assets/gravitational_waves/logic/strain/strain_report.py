@@ -3,7 +3,8 @@
 Significance needs a second detector: where its strain is there too, its triggers are shifted against this one's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from bigdata_assets.gravitational_waves.logic.training.gravity_spy import VIEWS_
 from bigdata_assets.reports import FIGURE_IN, Report
 
 ASD_SEGMENT_S = 4.0
+VIEWS = "Q-transform: the views that the models see"
+QUALITY = "Strain, and what its quality flags say of each second"
 NEAR_S = 0.15
 """Before and after the merger, in the pictures of it."""
 
@@ -32,21 +35,41 @@ def report(strains: Mapping[str, Strain], detector: str, event: Event) -> Report
     title = f"{event.name} in {detector}"
     if detector not in strains:
         return Report(title, "There is no strain; quarantined_strain says why.")
-    strain = strains[detector]
-    figures = {"Strain, and what its quality flags say of each second": _quality(strain, event)}
-    quality = _quality_table(strain)
+    strain, notes = strains[detector], []
+    found: dict[str, matched_filter.Found] = {}
+
+    def picture(name: str, draw: Callable[[Strain, Event], Any]) -> dict[str, Any]:
+        try:
+            return {name: draw(strain, event)}
+        except StrainError as error:
+            notes.append(f"No {name.partition(':')[0]}: {error}")
+            return {}
+
+    views, spectrum = picture(VIEWS, _views), picture("Amplitude spectral density", _spectrum)
     try:
-        found = {detector: _filtered(strain, event)}
+        found[detector] = _filtered(strain, event)
     except StrainError as error:
-        return Report(
-            title, f"No Q-transform or matched filter: {error}", tables={"Data quality": quality}, figures=figures
-        )
-    for other in sorted(strains.keys() - {detector}):
+        notes.append(f"No matched filter: {error}")
+    for other in sorted(strains.keys() - {detector}) if found else ():
         try:
             found[other] = _filtered(strains[other], event, found[detector].masses)
         except StrainError:
             continue  # its own page says so
-    return _page(title, strains, detector, event, found, quality, figures)
+    page = _page(title, strains, detector, event, found) if found else Report(title, "")
+    return replace(
+        page,
+        summary=" ".join([page.summary, *notes]).strip(),
+        tables=dict(page.tables) | {"Data quality": _quality_table(strain), "Strain files": _files(strains)},
+        figures=views | dict(page.figures) | spectrum | {QUALITY: _quality(strain, event)},
+    )
+
+
+def _files(strains: Mapping[str, Strain]) -> pd.DataFrame:
+    rows = [
+        {"detector": name, "file": strain.file or "not known", "rate_hz": strain.rate_hz}
+        for name, strain in sorted(strains.items())
+    ]
+    return pd.DataFrame(rows)
 
 
 def _filtered(strain: Strain, event: Event, masses: tuple[float, float] | None = None) -> matched_filter.Found:
@@ -69,9 +92,8 @@ def _page(
     detector: str,
     event: Event,
     found: Mapping[str, matched_filter.Found],
-    quality: pd.DataFrame,
-    figures: dict[str, Any],
 ) -> Report:
+    """What the matched filter has found."""
     starts = {name: _gps_start(strains[name], event) for name in found}
     ours, start = found[detector], starts[detector]
     peaks = {
@@ -90,12 +112,11 @@ def _page(
         "ms from the listed time": 1000 * (peak["gps_s"] - event.gps_s),
     }
     summary = (
-        f"The waveform of {ours.masses[0]:g} and {ours.masses[1]:g} solar masses is loudest at GPS "
-        f"{peak['gps_s']:.4f}, {numbers['ms from the listed time']:+.0f} ms from the listed time, with a "
-        f"signal-to-noise ratio of {peak['snr']:.1f} and a reduced χ² of {peak['reduced_chi2']:.2f}."
+        f"{_loudest(ours, event)} is loudest at GPS {peak['gps_s']:.4f}, {numbers['ms from the listed time']:+.0f} ms "
+        f"from the listed time, with a signal-to-noise ratio of {peak['snr']:.1f} and a reduced χ² of "
+        f"{peak['reduced_chi2']:.2f}.{_doubt(ours, event)}"
     )
     pictures = {
-        "Q-transform: the views that the models see": _views(strain=strains[detector], event=event),
         "Matched filter: signal-to-noise ratio over time, and χ² by degree of freedom": _snr(ours, start, event),
         "Whitened strain, 30 to 300 Hz, and the waveform that fits": _white(ours, start),
     }
@@ -114,21 +135,39 @@ def _page(
             f"{numbers[rate]:.2g} an hour{f', {trials} waveforms having been tried' if trials > 1 else ''}."
         )
         pictures[f"Time slides against {other}: loudest coincidence of each"] = _histogram(slides)
-    pictures |= {
-        "Amplitude spectral density": _spectrum(strains[detector], event),
-        "The waveform": _waveform(ours.masses, event.spins),
-    }
+    pictures["The waveform"] = _waveform(ours.masses, event.spins)
     return Report(
         title,
         summary,
         numbers=numbers,
-        tables={"Loudest moments": pd.DataFrame(list(peaks.values())), "Data quality": quality},
-        figures=pictures | figures,
+        tables={"Loudest moments": pd.DataFrame(list(peaks.values()))},
+        figures=pictures,
         provenance={
-            "masses": "listed" if event.masses else "the loudest of the bank",
+            "masses": "listed" if event.masses else f"the loudest of the bank.{_doubt(ours, event)}",
             "waveform": matched_filter.APPROXIMANT,
         },
     )
+
+
+def _loudest(found: matched_filter.Found, event: Event) -> str:
+    masses = f"{found.masses[0]:g} and {found.masses[1]:g} solar masses"
+    if event.masses:
+        return f"The waveform of {masses}"
+    first, *_, last = (mass for mass, _ in matched_filter.BANK)
+    return (
+        f"The masses are not listed: of {len(matched_filter.BANK)} waveforms, {first:g} to {last:g}, that of {masses}"
+    )
+
+
+def _doubt(found: matched_filter.Found, event: Event) -> str:
+    """Why the masses of a bank's waveform are not those of the event."""
+    if event.masses:
+        return ""
+    if matched_filter.is_edge(found.masses):
+        return " It is at the bank's edge, and the bank may not reach the event: this is no estimate of its masses."
+    if found.reweighted_snr.max() < matched_filter.FOUND_SNR:
+        return " Noise is as loud with so many tried: this is no estimate of its masses."
+    return ""
 
 
 def _gps_start(strain: Strain, event: Event) -> float:
@@ -235,6 +274,8 @@ def _spectrum(strain: Strain, event: Event) -> Any:
     from gwpy.timeseries import TimeSeries
 
     begin, end = strain.stretch_around(event.gps_s - strain.gps_start_s)
+    if end - begin < ASD_SEGMENT_S:
+        raise StrainError(f"there are {end - begin:.1f} s of strain around it: {ASD_SEGMENT_S:g} are needed.")
     series = TimeSeries(strain.between(begin, end), sample_rate=strain.rate_hz)
     figure = _figure(3.6)
     axes = figure.subplots()
