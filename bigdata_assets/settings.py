@@ -149,6 +149,14 @@ class Settings(BaseModel):
     window_step: int = Field(
         1, alias="FLOW_SENSORS_STEP", ge=1, le=100_000, description="Samples from one window's begin to the next one's."
     )
+    url_suffixes: Literal["icann", "private"] = Field(
+        "icann",
+        alias="MALICIOUS_URLS_SUFFIXES",
+        description=(
+            "What URLs' registered domains are below: `icann`, suffixes of registries; `private`, also those of "
+            "companies that let anybody have names, such as github.io."
+        ),
+    )
     topics: dict[str, Annotated[str, AfterValidator(legal_topic)]] = Field(
         {}, alias=TOPIC, description="A stream's topic, where it is not named after the stream."
     )
@@ -261,6 +269,11 @@ class Settings(BaseModel):
         if value and urlsplit(value).scheme not in ("http", "https"):
             raise ValueError("must be an http:// or https:// address, or empty")
         return value.rstrip("/")
+
+    @property
+    def private_suffixes(self) -> bool:
+        """Whether registered domains of URLs are below private suffixes too."""
+        return self.url_suffixes == "private"
 
     @property
     def token_file(self) -> Path:

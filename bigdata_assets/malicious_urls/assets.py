@@ -29,6 +29,7 @@ from bigdata_assets.reports import Report
 from bigdata_assets.resources.spark import SparkResource
 from bigdata_assets.runs.ranges import FILE_VERSION, tell_partitions
 from bigdata_assets.runtime import REFRESHED_BY_INPUT
+from bigdata_assets.settings import Settings
 from bigdata_assets.sources import Sources
 
 WHERE: dict[str, Any] = {"group_name": BRANCH, "owners": [f"team:{BRANCH}"]}
@@ -73,15 +74,18 @@ class ScoringConfig(dg.Config):
         "quarantined_urls": dg.AssetOut(**table_asset(QUARANTINED_URLS, "1")),
     },
 )
-def labelled_urls(sources: Sources, spark: SparkResource) -> Iterator[dg.Output[DataFrame]]:
+def labelled_urls(
+    sources: Sources, spark: SparkResource, settings: dg.ResourceParam[Settings]
+) -> Iterator[dg.Output[DataFrame]]:
     """Labelled URLs, deduplicated and typed, and the rows that could not be used."""
     from upath import UPath
 
     from bigdata_assets.malicious_urls.logic import labelling, reading
     from bigdata_assets.reading import once
 
-    path = labelling.labelled_file(sources.folder(SOURCE))
-    with once(reading.read_urls(spark.spark_session, reading.plan_splits(UPath(path)))) as rows:
+    path = UPath(labelling.labelled_file(sources.folder(SOURCE)))
+    splits = reading.plan_splits(path, private_suffixes=settings.private_suffixes)
+    with once(reading.read_urls(spark.spark_session, splits)) as rows:
         yield dg.Output(labelling.labelled_urls(rows, CLASSES), "labelled_urls")
         yield dg.Output(labelling.quarantined_urls(rows, CLASSES), "quarantined_urls")
 
@@ -135,7 +139,7 @@ def classifier_report(labelled_urls: pd.DataFrame, config: ReportConfig, sources
     },
     partitions_def=LANDED_FILES,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    required_resource_keys={"delta", "spark"},
+    required_resource_keys={"delta", "settings", "spark"},
 )
 def url_batches(context: dg.AssetExecutionContext) -> tuple[StagedFiles, StagedFiles]:
     """The URLs of the run's landed files, and the rows of them that are no URL."""
@@ -146,7 +150,8 @@ def url_batches(context: dg.AssetExecutionContext) -> tuple[StagedFiles, StagedF
     names = sorted(context.partition_keys)
     versions = {name: {FILE_VERSION: landed_file(folder / name).fingerprint} for name in names}
     tell_partitions(context.get_step_execution_context(), URL_BATCHES.key, versions)
-    splits = [split for name in names for split in reading.plan_splits(folder / name)]
+    private = context.resources.settings.private_suffixes
+    splits = [split for name in names for split in reading.plan_splits(folder / name, private_suffixes=private)]
     staging = [delta.staging(table) for table in (URL_BATCHES, QUARANTINED_BATCH_URLS)]
     return reading.stage_urls(context.resources.spark.spark_session, splits, *staging)
 

@@ -9,15 +9,23 @@ CLASSES = ("benign", "defacement", "malware", "phishing")
 """The four types of malicious_phish.csv, in the order of the probability columns."""
 
 _IS_CLASS = " IN ('" + "', '".join(CLASSES) + "')"
-_URL = Column("url", StringType(), "The URL as it was received, without surrounding white space.")
+_URL = Column("url", StringType(), "The URL that is meant, as it was received but for what `as_given` tells.")
+_AS_GIVEN = Column(
+    "as_given",
+    StringType(),
+    "The text in the file, where the URL was defanged, broken over lines or had characters that cannot be seen.",
+    nullable=True,
+)
 _DOMAIN = Column(
     "registered_domain",
     StringType(),
-    "Domain below the public suffix (ICANN section), lower case; the host itself where there is none.",
+    "Domain below the public suffix of the host that a browser opens, lower case; the host where there is none.",
 )
 _BATCH = Column("batch", StringType(), "File in the landing folder; the partition key.")
 _POSITION = Column(
-    "position", LongType(), "Byte offset of the line in its file (decompressed), or row in a Parquet file."
+    "position",
+    LongType(),
+    "Byte offset of the record in its file (unpacked; of UTF-16, in its text as UTF-8), or row in a Parquet file.",
 )
 _QUARANTINED = (
     _POSITION,
@@ -34,6 +42,7 @@ LABELLED_URLS = Table(
         _URL,
         Column("type", StringType(), "Label given by the publisher.", check="type" + _IS_CLASS),
         _DOMAIN,
+        _AS_GIVEN,
         Column("copies", LongType(), "How often the file has this URL.", check="copies >= 1"),
     ),
 )
@@ -51,8 +60,14 @@ URL_BATCHES = Table(
         _BATCH,
         _POSITION,
         _URL,
-        Column("label", StringType(), "What the file says of the URL, where it has a column `type`.", nullable=True),
+        Column(
+            "label",
+            StringType(),
+            "What the file says of the URL, where it has a column `type` or `label`.",
+            nullable=True,
+        ),
         _DOMAIN,
+        _AS_GIVEN,
         Column("landed_at", TimestampType(), "When the file was written."),
     ),
     partition_column="batch",

@@ -9,11 +9,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList
 
+KEPT_HOSTS = 120_000
+"""Whose domains a process keeps; some 40 MB."""
+
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{0,15}:/{2,}")
 _WWW = re.compile(r"www\d?\.", re.IGNORECASE)
 _HOST_END = re.compile(r"[/?#\\]")
 _PORT = re.compile(r":\d*$")
 _BARE_HOST_SLASH = re.compile(r"[^/?#\\]+/")
+
+_WEB = re.compile(r"https?:[/\\]*", re.IGNORECASE)
+_ANY_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):")
+_HOST_AND_PORT = re.compile(r"(?:[^/?#\\@:]*\.[^/?#\\@:]*|localhost):\d*(?:[/?#\\]|$)", re.IGNORECASE)
+_REMOVED = dict.fromkeys(map(ord, "\t\r\n"))
+_NAME = re.compile(r"(?!(?:.*\.)?xn--)(?:[a-z0-9_-]+\.)*[a-z_][a-z0-9_-]*(?=\Z|:\d{1,4}\Z)", re.IGNORECASE | re.ASCII)
+_BYTE = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_DOTTED = re.compile(rf"(?:{_BYTE}\.){{3}}{_BYTE}(?=\Z|:\d{{1,4}}\Z)", re.ASCII)
+"""Hosts, of http, that a browser leaves as they are but for capitals."""
 
 
 def normalise(url: str, *, strip_scheme: bool = True) -> str:
@@ -39,7 +51,46 @@ def normalise(url: str, *, strip_scheme: bool = True) -> str:
 
 
 def host(url: str) -> str:
-    """Host of a URL in lower case, without user, port and trailing dot; an IPv6 address without its brackets."""
+    """Host that a browser opens, an IPv6 address without its brackets; empty where there is none, or no URL.
+
+    A text without a scheme is taken as http, if its host has a dot or is `localhost`: other words are no URLs, and a
+    number is an IPv4 address only with all its dots.
+    Source: URL Standard of the WHATWG (url.spec.whatwg.org), with host names by UTS 46, as implemented by Ada.
+    """
+    url = url.strip().strip("'\"").translate(_REMOVED)
+    if match := _WEB.match(url):
+        return host_of_authority(_HOST_END.split(url[match.end() :], maxsplit=1)[0])
+    if scheme_name(url):
+        return _parsed(url)
+    if url.startswith("//"):
+        url = url[2:]
+    authority = _HOST_END.split(url, maxsplit=1)[0]
+    name = host_of_authority(authority)
+    if "." not in name:
+        return name if ":" in name or name == "localhost" else ""
+    if not any(map(str.isalnum, name)) or (is_ip_address(name) and authority.count(".") < 3):
+        return ""
+    return name
+
+
+def scheme_name(url: str) -> str:
+    """A URL's scheme in lower case; empty where it has none: `a.com:80` is a host with its port."""
+    match = _ANY_SCHEME.match(url)
+    return match[1].lower() if match and not _HOST_AND_PORT.match(url) else ""
+
+
+def host_of_authority(authority: str) -> str:
+    """`host` of what stands in an http URL between `//` and the path."""
+    if match := _NAME.match(authority) or _DOTTED.match(authority):
+        return match[0].lower()
+    return _parsed(f"http://{authority}/") if authority else ""
+
+
+def written_host(url: str) -> str:
+    """Host of a URL as its text has it, in lower case, without user, port and trailing dot, for features of the text.
+
+    An IPv6 address is without its brackets.
+    """
     url = url.strip().strip("'\"")
     if match := _SCHEME.match(url):
         url = url[match.end() :]
@@ -49,15 +100,19 @@ def host(url: str) -> str:
     return _PORT.sub("", name).rstrip(".").lower()
 
 
-def registered_domain(url: str) -> str:
+def registered_domain(url: str, *, private: bool = False) -> str:
     """The domain below a URL's public suffix: `b.co.uk` of `http://a.b.co.uk/x`.
 
-    Only the ICANN section of the public suffix list counts: `x.blogspot.com` and `y.blogspot.com` are one domain, the
-    coarser grouping, which is the stricter one where a split is made by it. An IP address is its own domain; a host
-    that is itself a public suffix, or has no dot, is returned as it is.
+    By default only the ICANN section of the public suffix list counts: `x.blogspot.com` and `y.blogspot.com` are one
+    domain, the coarser grouping, which is the stricter one where a split is made by it. An IP address is its own
+    domain; a host that is itself a public suffix, or has no dot, is returned as it is.
     Source: publicsuffix.org, as packaged by `publicsuffixlist`.
+
+    Args:
+        url: any text.
+        private: suffixes below which a company lets anybody have names, such as `github.io`, count too.
     """
-    return domain_of_host(host(url))
+    return domain_of_host(host(url), private)
 
 
 def registered_domains(urls: Iterable[str]) -> list[str]:
@@ -73,6 +128,8 @@ def scheme_length(url: str) -> int:
 
 def is_ip_address(name: str) -> bool:
     """Whether a host is an IPv4 or IPv6 address."""
+    if not name[-1:].isdigit() and ":" not in name:
+        return False  # quicker than an exception, by which most hosts would be told
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -80,18 +137,33 @@ def is_ip_address(name: str) -> bool:
     return True
 
 
-@lru_cache(maxsize=200_000)
-def domain_of_host(name: str) -> str:
-    """`registered_domain` of what `host` returned."""
+@lru_cache(maxsize=KEPT_HOSTS)
+def domain_of_host(name: str, private: bool = False) -> str:
+    """`registered_domain` of what `host` returned; kept for the hosts seen last."""
+    return domain_of_new_host(name, private)
+
+
+def domain_of_new_host(name: str, private: bool = False) -> str:
+    """`domain_of_host`, for who keeps what it returned."""
+    name = name.rstrip(".").lower() or name
     if name.startswith("www.") and name.count(".") > 1:
         name = name[4:]
     if is_ip_address(name):
         return name
-    return _suffixes().privatesuffix(name) or name
+    return _suffixes(private).privatesuffix(name) or name
+
+
+def _parsed(url: str) -> str:
+    from ada_url import URL
+
+    try:
+        return str(URL(url).hostname).removeprefix("[").removesuffix("]")
+    except ValueError:
+        return ""
 
 
 @cache
-def _suffixes() -> "PublicSuffixList":
+def _suffixes(private: bool) -> "PublicSuffixList":
     from publicsuffixlist import PublicSuffixList
 
-    return PublicSuffixList(only_icann=True)
+    return PublicSuffixList(only_icann=not private)

@@ -13,10 +13,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from bigdata_assets.malicious_urls.logic.domains import (
     domain_of_host,
-    host,
     is_ip_address,
     normalise,
     scheme_length,
+    written_host,
 )
 
 CHUNK_URLS = 1_024
@@ -344,7 +344,7 @@ class _HandMade:
 
     def __init__(self, texts: Sequence[str], out: np.ndarray) -> None:
         self.texts, self.out, self.column = texts, out, 0
-        self.hosts = [host(text) for text in texts]
+        self.hosts = [written_host(text) for text in texts]
         self.domains = [domain_of_host(name) for name in self.hosts]
         self.buffer = buffer = _Buffer.of(texts)
         self.lower = _LOWER[buffer.data]

@@ -23,7 +23,7 @@ def labelled_file(folder: Path) -> Path:
 
 
 def labelled_urls(rows: DataFrame, classes: Sequence[str]) -> DataFrame:
-    """Distinct URLs whose rows agree on one of the classes: url, type, registered_domain, copies."""
+    """Distinct URLs whose rows agree on one of the classes: url, type, registered_domain, as_given, copies."""
     usable = rows.where(_reason(classes).isNull())
     return (
         usable.groupBy("url")
@@ -31,6 +31,7 @@ def labelled_urls(rows: DataFrame, classes: Sequence[str]) -> DataFrame:
             F.min("label").alias("type"),
             F.max("label").alias("other_type"),
             F.first("registered_domain").alias("registered_domain"),
+            F.min("as_given").alias("as_given"),
             F.count("*").alias("copies"),
         )
         .where("type = other_type")
@@ -54,7 +55,7 @@ def quarantined_urls(rows: DataFrame, classes: Sequence[str]) -> DataFrame:
             F.col("batch").alias("source"),
             "position",
             "reason",
-            F.coalesce("raw", F.col("url").cast("binary")).alias("raw"),
+            F.coalesce("raw", F.coalesce("as_given", "url").cast("binary")).alias("raw"),
             "length_bytes",
         )
     )
