@@ -173,7 +173,7 @@ def _text_batches(split: Split, layout: Layout) -> Iterator[pa.RecordBatch]:
 
 
 def _block_batch(split: Split, layout: Layout, block: Block) -> pa.RecordBatch:
-    """The rows of a block's records: of plain ones all together, of the others one by one."""
+    """The rows of a block's records: of plain ones all together, of others, and of what is refused, one by one."""
     data, starts = np.frombuffer(block.buffer, np.uint8), block.starts
     stops = _stops(data, starts, block.ends)
     lengths, positions = block.ends - starts, block.position + starts
@@ -183,14 +183,18 @@ def _block_batch(split: Split, layout: Layout, block: Block) -> pa.RecordBatch:
     plain = filled & (block.kinds == PLAIN) & (lengths <= MAX_LINE_BYTES)
     plain, bounds = _fields(data, starts, stops, block.ends, plain, layout)
     rows = np.flatnonzero(plain)
-    urls = judged(data, *bounds(layout.url_at), split.private_suffixes).columns()
+    urls = judged(data, *bounds(layout.url_at), split.private_suffixes)
     label = (
         pa.nulls(len(rows), pa.string())
         if layout.label_at is None
         else _trimmed(slices(data, *bounds(layout.label_at)))
     )
-    raws = _raws(data, urls[3], starts[rows], stops[rows])
-    columns = [*urls, label, raws]
+    columns = [*urls.columns(), label, pa.nulls(len(rows), pa.binary())]
+    if urls.reason.null_count < len(rows):
+        usable = urls.reason.is_null()
+        columns = [column.filter(usable) for column in columns]
+        rows = rows[usable.to_numpy(zero_copy_only=False)]
+        plain = np.isin(np.arange(len(plain)), rows)
     odd = [
         (row, *told)
         for row in np.flatnonzero(filled & ~plain).tolist()
