@@ -152,7 +152,7 @@ def _plan_text(path: UPath, whole: Split, split_bytes: int) -> list[Split]:
     begins = [layout.start]
     if not stream and end - layout.start > split_bytes:
         with Text(path, encoding, layout.start, end) as text:
-            block_bytes = min(BLOCK_BYTES, split_bytes)
+            block_bytes = min(BLOCK_BYTES, split_bytes // 16 + 1)
             for block in blocks(text, layout.start, layout.separator, layout.mark, block_bytes):
                 if block.position - begins[-1] >= split_bytes:
                     begins.append(block.position)

@@ -75,10 +75,10 @@ def blocks(
         if not chunk:
             return
         tail = buffer[done:]
-        if not done and len(tail) > MAX_LINE_BYTES + 1:
+        if not done and len(tail) > MAX_LINE_BYTES + 2:
             # The last byte stays: it may be the first half of the line's end.
-            cut += len(tail) - MAX_LINE_BYTES - 1
-            tail = tail[:MAX_LINE_BYTES] + tail[-1:]
+            cut += len(tail) - MAX_LINE_BYTES - 2
+            tail = tail[: MAX_LINE_BYTES + 1] + tail[-1:]
 
 
 def fields(record: bytes, separator: bytes) -> list[bytes] | None:
@@ -104,11 +104,9 @@ def _records(buffer: bytes, separator: bytes, mark: bytes, final: bool) -> tuple
     kinds = np.zeros(len(ends), np.uint8)
     if not len(ends):
         return ends, kinds
-    starts = _starts(ends)
-    first = data[starts]
-    kinds[(first == ord("#")) | (first == BOM[0])] = ODD
     if b'"' not in buffer:
         return ends, kinds
+    starts = _starts(ends)
     kept = np.ones(len(ends), bool)
     begins = 0
     for line in np.flatnonzero(_odd_lines(data, starts, ends, separator)).tolist():
@@ -166,26 +164,26 @@ def _record_end(buffer: bytes, start: int, separator: bytes, mark: bytes, final:
     """Offset after a record; -1 where a quote is not closed; None where more bytes are needed to tell."""
     if buffer.startswith((b"#", BOM + b"#"), start):
         return start
-    stop = min(start + MAX_LINE_BYTES, len(buffer))
+    stop = min(start + MAX_LINE_BYTES + 1, len(buffer))
     match = _grammar(separator, mark)[0].match(buffer, start, stop)
-    at_end = match is not None and match.end() == stop
-    if match is not None and not at_end:
+    if match and match.end() < stop:
         return match.end()
-    if not final and len(buffer) - start <= MAX_LINE_BYTES:
+    if not final and len(buffer) - start <= MAX_LINE_BYTES + 1:
         return None
-    return stop if at_end and stop == len(buffer) else -1
+    return stop if match and stop == len(buffer) and stop - start <= MAX_LINE_BYTES else -1
 
 
 @cache
 def _grammar(separator: bytes, mark: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     """Patterns of a record with its line end, and of a field; what is between a field's quotes is group 1."""
     blanks = b" *" if separator == b"\t" else rb"[ \t]*"
-    after = rb"(?=[\r\n" + re.escape(separator) + rb"]|" + BOM + rb"|\Z)"
+    marked = rb"|" + re.escape(mark) if mark else b""
+    after = rb"(?=[\r\n" + re.escape(separator) + rb"]" + marked + rb"|\Z)"
     field = (
         blanks + rb'"((?:[^"]++|"")*+)"' + blanks + after
         + rb"|(?!" + blanks + rb'")[^\r\n' + re.escape(separator) + rb"]*+"
     )  # fmt: skip
-    ending = rb"(?:\r\n|\r|\n|" + (rb"(?=" + re.escape(mark) + rb")|" if mark else b"") + rb"\Z)"
+    ending = rb"(?:\r\n|\r|\n|(?=\Z" + marked + rb"))"
     more = rb"(?:" + re.escape(separator) + rb"(?:" + field + rb"))*+" if separator else b""
-    record = rb"(?:" + BOM + rb")?(?:" + field + rb")" + more + ending
+    record = rb"(?:" + BOM + rb")?+(?:" + field + rb")" + more + ending
     return re.compile(record), re.compile(field)

@@ -130,7 +130,7 @@ def test_a_line_of_thirty_megabytes_needs_little_memory(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (first["url"], last["url"]) == ("a.com", "b.com")
-    assert long["length_bytes"] == 30_000_001
+    assert (long["position"], long["length_bytes"], last["position"]) == (10, 30_000_001, 30_000_011)
     assert len(long["raw"]) == reading.MAX_LINE_BYTES
     assert peak < 10_000_000
 
@@ -333,14 +333,39 @@ def test_each_row_that_was_written_is_read(tmp_path_factory, file, split_bytes):
     ]
 
 
+def test_a_large_text_is_read_by_many_tasks_and_a_packed_one_by_one(tmp_path):
+    content = b"url\n" + b"http://a.com/x\n" * 1_000
+    splits = plan_splits(UPath(written(tmp_path, content)), 1_000)
+    assert 14 <= len(splits) <= 15
+    assert [split.start for split in splits[1:]] == [split.end for split in splits[:-1]]
+    assert all((split.start - 4) % 15 == 0 for split in splits)
+    assert len(plan_splits(UPath(written(tmp_path, gzip.compress(content), "a.csv.gz")), 1_000)) == 1
+
+
+PIECES = st.sampled_from(
+    [
+        '"',
+        '""',
+        '"',
+        ",",
+        ",",
+        "\n",
+        "\n",
+        "\r",
+        "\r\n",
+        "#",
+        " ",
+        "\ufeff",
+        "\ufeffurl,type",
+        "http://a.com",
+        "b.com/é",
+    ]
+)
+
+
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(
-        st.sampled_from(['"', '""', ",", "\n", "\r", "\r\n", "#", " ", "\ufeff", "url,type", "http://a.com", "b.com/é"])
-    )
-    .map("".join)
-    .map(str.encode)
-    | st.binary(max_size=60),
+    st.lists(PIECES, min_size=5, max_size=60).map("".join).map(str.encode) | st.binary(max_size=60),
     st.integers(1, 64),
     st.integers(5, 30),
 )
@@ -357,11 +382,10 @@ def test_of_any_bytes_none_are_lost_and_the_rows_are_the_same_wherever_they_are_
             patch.setattr(module, "MAX_LINE_BYTES", longest)
         whole = rows_of(path)
         assert rows_of(path, split_bytes) == whole
-        patch.setattr(reading, "BLOCK_BYTES", 16)
-    left = content[9:]
-    for row in reversed(whole):
+    left = bytearray(content[9:])
+    for row in whole:
         start, end = row["position"] - 9, row["position"] - 9 + row["length_bytes"]
-        assert 0 <= start < end <= len(left)
-        left = left[:start] + b"\n" + left[end:]
+        assert left[start:end] == content[9:][start:end] != b""
+        left[start:end] = b"\n" * (end - start)
     for line in left.replace(b"\r", b"\n").replace(b"\xef\xbb\xbf", b"").split(b"\n"):
         assert not line or line.startswith(b"#")
