@@ -26,6 +26,7 @@ from bigdata_assets.malicious_urls.logic import classifier, reading, scoring, tr
 from bigdata_assets.malicious_urls.sample import write_landing_files, write_sample
 from bigdata_assets.malicious_urls.tables import CLASSES
 from bigdata_assets.resources.spark import SparkResource
+from bigdata_assets.workers import once_per_process
 
 CORES = 2
 CLASSIC_ROWS = 600
@@ -79,7 +80,7 @@ def _measure(
 
     def classic(model: StoredModel) -> Callable[[], None]:
         def one_by_one(url: str) -> str:
-            loaded = scoring._model(model.version, lambda: model.load(classifier.TRUSTED_TYPES))
+            loaded = once_per_process(model.version, lambda: model.load(classifier.TRUSTED_TYPES))
             return str(loaded.predict(pd.DataFrame({"url": [url]})["url"].tolist())[0])
 
         udf = F.udf(one_by_one, "string")

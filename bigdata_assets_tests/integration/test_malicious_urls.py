@@ -1,6 +1,7 @@
 """The URL branch on real Spark: what is stored after runs, re-runs, backfills, kills and bad files."""
 
 import gzip
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 from upath import UPath
 
@@ -199,7 +200,7 @@ def test_a_large_file_is_scored_in_bounded_memory(project: Project, engines: Eng
 def test_bad_files_are_quarantined_and_the_good_one_beside_them_is_scored(project: Project) -> None:
     (project.landing / "binary.csv").write_bytes(bytes(range(128, 256)) * 1000)
     (project.landing / "empty.csv").write_bytes(b"")
-    (project.landing / "columns.csv").write_text("link\nhttp://a.example.org\n")
+    (project.landing / "columns.csv").write_text("address\n12 High Street\n")
     (project.landing / "long.csv").write_bytes(
         b"url\nhttp://a.example.org/1\n" + b"x" * 10_000_000 + b"\nb.example.org\n"
     )
@@ -221,6 +222,60 @@ def test_bad_files_are_quarantined_and_the_good_one_beside_them_is_scored(projec
     assert share.severity == dg.AssetCheckSeverity.ERROR
 
 
+def test_files_as_people_have_them_are_scored_as_what_is_meant(project: Project) -> None:
+    project.land("plain.csv", ["http://a.example.org/x[1]", "http://b.example.org"])
+    (project.landing / "feed.csv").write_bytes(
+        b'# a feed\r# id;URL\r1;hxxp://a.example[.]org/x[1]\r2;"http://b.example\t.org"\r# end\r3;mailto:me@a.com'
+    )
+    (project.landing / "list.csv.gz").write_bytes(gzip.compress("http://b.example.org\n".encode("utf-16")))
+    pq.write_table(
+        pa.table({"URL": pa.array(["http://b.example.org"], pa.string_view())}), project.landing / "a.parquet"
+    )
+    pq.ParquetWriter(project.landing / "none.parquet", pa.schema([("url", pa.string())])).close()
+    names = sorted(path.name for path in project.landing.iterdir())
+    result = project.run(BATCH_ASSETS, *names)
+    assert result.success
+    urls, scores = project.table("url_batches"), project.table("predictions")
+    counts = {"a.parquet": 1, "feed.csv": 2, "list.csv.gz": 1, "plain.csv": 2}
+    assert urls.groupby("batch").size().to_dict() == scores.groupby("batch").size().to_dict() == counts
+    given = urls[urls["as_given"].notna()].set_index("as_given")["url"].to_dict()
+    assert given == {
+        "hxxp://a.example[.]org/x[1]": "http://a.example.org/x[1]",
+        "http://b.example\t.org": "http://b.example.org",
+    }
+    assert scores.groupby("url")["p_benign"].nunique().to_dict() == dict.fromkeys(given.values(), 1)
+    assert set(scores["registered_domain"]) == {"example.org"}
+    (refused,) = project.table("quarantined_batch_urls").to_dict("records")
+    assert (refused["batch"], refused["reason"]) == ("feed.csv", "no host after mailto:")
+
+
+def test_private_suffixes_are_a_setting_that_reaches_spark(project: Project) -> None:
+    project.land("a.csv", ["http://x.y.github.io/"])
+    domains = []
+    for suffixes in ("icann", "private"):
+        project.settings = project.settings.model_copy(update={"url_suffixes": suffixes})
+        project.rebuild()
+        project.run(BATCH_ASSETS[:2], "a.csv")
+        domains += project.table("url_batches")["registered_domain"].tolist()
+    assert domains == ["github.io", "y.github.io"]
+
+
+def test_a_table_of_before_what_was_given_was_kept_is_read_and_written(project: Project) -> None:
+    project.land("old.csv", ["http://a.example.org"])
+    project.land("new.csv", ["hxxp://a.example[.]org"])
+    project.run(BATCH_ASSETS[:2], "old.csv")
+    folder = f"{project.settings.storage}/malicious_urls/url_batches"
+    rows = DeltaTable(folder).to_pyarrow_table().drop_columns("as_given")
+    shutil.rmtree(folder)
+    write_deltalake(folder, rows, partition_by=["batch"])
+    project.run(BATCH_ASSETS[2:], "old.csv")
+    project.run(BATCH_ASSETS, "new.csv")
+    stored = project.table("url_batches").set_index("batch")
+    assert stored["url"].to_dict() == {"old.csv": "http://a.example.org", "new.csv": "http://a.example.org"}
+    assert stored["as_given"].dropna().to_dict() == {"new.csv": "hxxp://a.example[.]org"}
+    assert len(project.table("predictions")) == 2
+
+
 def test_a_file_that_is_rewritten_while_it_is_read_changes_no_table(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,8 +284,8 @@ def test_a_file_that_is_rewritten_while_it_is_read_changes_no_table(
     before = {name: project.table(name) for name in BATCH_ASSETS}
     plan = reading.plan_splits
 
-    def plan_and_rewrite(path: UPath) -> list[reading.Split]:
-        splits = plan(path)
+    def plan_and_rewrite(path: UPath, **options: bool) -> list[reading.Split]:
+        splits = plan(path, **options)
         path.write_text(path.read_text().replace("host1", "tsoh1"))
         return splits
 

@@ -43,7 +43,6 @@ from bigdata_assets.tables import row_schema, to_arrow
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet")
 SPLIT_BYTES = 16 << 20
 BATCH_ROWS = 10_000
 BATCH_BYTES = 16 << 20
@@ -272,8 +271,9 @@ def _trimmed(labels: pa.Array) -> pa.StringArray:
     """Labels of any type as text without white space around; null where nothing is left."""
     try:
         text = labels.cast(pa.string())
-    except pa.ArrowInvalid:
-        text = pa.array([None if raw is None else raw.decode("utf-8", "replace") for raw in labels.to_pylist()])
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        some = ((raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw) for raw in labels.to_pylist())
+        text = pa.array([None if label is None else str(label) for label in some], pa.string())
     text = pc.utf8_trim_whitespace(text)
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 

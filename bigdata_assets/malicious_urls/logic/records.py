@@ -58,10 +58,12 @@ def blocks(
         text: the text.
         position: offset of the first byte in the file.
         separator: of fields; empty where a line is one field.
-        mark: what ends a record too and begins the next one: a byte-order mark and the header, where files were put one
-            after the other and the last line of one had no end.
+        mark: what begins a record wherever it stands: a byte-order mark and the header, where files were put one after
+            the other and the last line of one had no end.
         block_bytes: read at once.
     """
+    # Of a line without an end: as much as tells what it is, and its last bytes, which may be half of an end or mark.
+    kept, last = MAX_LINE_BYTES + 1 + len(mark), 1 + len(mark)
     tail, cut = b"", 0
     while True:
         chunk = text.read(block_bytes)
@@ -75,15 +77,14 @@ def blocks(
         if not chunk:
             return
         tail = buffer[done:]
-        if not done and len(tail) > MAX_LINE_BYTES + 2:
-            # The last byte stays: it may be the first half of the line's end.
-            cut += len(tail) - MAX_LINE_BYTES - 2
-            tail = tail[: MAX_LINE_BYTES + 1] + tail[-1:]
+        if not done and len(tail) > kept + last + 1:
+            cut += len(tail) - kept - last - 1
+            tail = tail[:kept] + b"\0" + tail[-last:]
 
 
 def fields(record: bytes, separator: bytes) -> list[bytes] | None:
     """The fields of a record that has no line end; None where a quote is not closed."""
-    field = _grammar(separator, b"")[1]
+    field = _grammar(separator)[1]
     found: list[bytes] = []
     at = 0
     while match := field.match(record, at):
@@ -101,10 +102,8 @@ def _records(buffer: bytes, separator: bytes, mark: bytes, final: bool) -> tuple
     """Ends and kinds of the records that are whole in the buffer, which begins with one."""
     data = np.frombuffer(buffer, np.uint8)
     ends = _line_ends(buffer, data, mark, final)
-    kinds = np.zeros(len(ends), np.uint8)
-    if not len(ends):
-        return ends, kinds
-    if b'"' not in buffer:
+    kinds = np.full(len(ends), PLAIN, np.uint8)
+    if not len(ends) or b'"' not in buffer:
         return ends, kinds
     starts = _starts(ends)
     kept = np.ones(len(ends), bool)
@@ -165,25 +164,27 @@ def _record_end(buffer: bytes, start: int, separator: bytes, mark: bytes, final:
     if buffer.startswith((b"#", BOM + b"#"), start):
         return start
     stop = min(start + MAX_LINE_BYTES + 1, len(buffer))
-    match = _grammar(separator, mark)[0].match(buffer, start, stop)
+    at_mark = buffer.find(mark, start + 1, stop + len(mark)) if mark else -1
+    if at_mark >= 0:
+        stop = at_mark
+    match = _grammar(separator)[0].match(buffer, start, stop)
     if match and match.end() < stop:
         return match.end()
-    if not final and len(buffer) - start <= MAX_LINE_BYTES + 1:
+    if at_mark < 0 and not final and len(buffer) - start <= MAX_LINE_BYTES + 1 + len(mark):
         return None
-    return stop if match and stop == len(buffer) and stop - start <= MAX_LINE_BYTES else -1
+    at_end = at_mark >= 0 or stop == len(buffer)
+    return stop if match and at_end and stop - start <= MAX_LINE_BYTES else -1
 
 
 @cache
-def _grammar(separator: bytes, mark: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+def _grammar(separator: bytes) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     """Patterns of a record with its line end, and of a field; what is between a field's quotes is group 1."""
     blanks = b" *" if separator == b"\t" else rb"[ \t]*"
-    marked = rb"|" + re.escape(mark) if mark else b""
-    after = rb"(?=[\r\n" + re.escape(separator) + rb"]" + marked + rb"|\Z)"
+    after = rb"(?=[\r\n" + re.escape(separator) + rb"]|\Z)"
     field = (
         blanks + rb'"((?:[^"]++|"")*+)"' + blanks + after
         + rb"|(?!" + blanks + rb'")[^\r\n' + re.escape(separator) + rb"]*+"
     )  # fmt: skip
-    ending = rb"(?:\r\n|\r|\n|(?=\Z" + marked + rb"))"
     more = rb"(?:" + re.escape(separator) + rb"(?:" + field + rb"))*+" if separator else b""
-    record = rb"(?:" + BOM + rb")?+(?:" + field + rb")" + more + ending
+    record = rb"(?:" + BOM + rb")?+(?:" + field + rb")" + more + rb"(?:\r\n|\r|\n|\Z)"
     return re.compile(record), re.compile(field)

@@ -276,6 +276,21 @@ def test_parquet_of_other_writers(tmp_path, type_):
     assert [row["label"] for row in rows] == [None] * 4
 
 
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (pa.array([b" x\xff", None], pa.binary()), ["x\ufffd", None]),
+        (pa.array([1.5, None]), ["1.5", None]),
+        (pa.array(["x", ""]).dictionary_encode(), ["x", None]),
+        (pa.array([True, False]), ["true", "false"]),
+        (pa.array([[1], [2]]), [None, None]),
+    ],
+)
+def test_labels_of_a_parquet_file_may_be_of_any_type(tmp_path, labels, expected):
+    pq.write_table(pa.table({"Label": labels, "URL": ["a.com", "b.com"]}), tmp_path / "a.parquet")
+    assert [row["label"] for row in rows_of(tmp_path / "a.parquet")] == expected
+
+
 def test_a_parquet_file_without_rows_gives_none(tmp_path):
     pq.ParquetWriter(tmp_path / "a.parquet", pa.schema([("url", pa.string())])).close()
     pq.write_table(pa.table({"url": pa.array([], pa.string())}), tmp_path / "b.parquet")

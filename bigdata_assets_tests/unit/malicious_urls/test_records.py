@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -36,6 +38,14 @@ def one_by_one(content, separator, longest):
         begin = line if broken else end
 
 
+def in_parts(content, separator, longest, mark):
+    """The same of what the mark cuts into parts."""
+    bounds = [0, *(match.start() for match in re.finditer(re.escape(mark), content) if mark and match.start())]
+    for begin, end in zip(bounds, [*bounds[1:], len(content)], strict=True):
+        for first, last, broken in one_by_one(content[begin:end], separator, longest):
+            yield begin + first, begin + last, broken
+
+
 def ends_line(content, n):
     return content[n : n + 1] == b"\n" or (content[n : n + 1] == b"\r" and content[n + 1 : n + 2] != b"\n")
 
@@ -71,26 +81,34 @@ def closing_quote(content, at):
     return None
 
 
+MARK = b"\xef\xbb\xbfu,t"
 BYTES = st.sampled_from(
-    [b'"', b'"', b",", b",", b"\n", b"\r", b"\r\n", b"#", b" ", b"\t", b"a", b"b" * 9, b"\xef\xbb\xbf"]
+    [b'"', b'"', b",", b",", b"\n", b"\r", b"\r\n", b"#", b" ", b"\t", b"a", b"b" * 9, MARK[:3], MARK, MARK]
 )
 
 
 @settings(max_examples=600, deadline=None)
-@given(st.lists(BYTES, max_size=50).map(b"".join), st.integers(1, 40), st.sampled_from([b",", b"\t", b""]))
-@example(b"a" * (LONGEST + 1) + b"\r\nb\n", LONGEST + 2, b",")
-@example(b"a" * (LONGEST + 9) + b"\r\nb\n", LONGEST + 10, b",")
-@example(b'"' + b"\n" * (LONGEST - 3) + b'"\nb\n', 3, b",")
-@example(b'"' + b"\n" * (LONGEST - 2) + b'"\nb\n', 3, b",")
-@example(b'"' + b"\n" * (LONGEST - 2) + b'"', 3, b",")
-@example(b'"' + b"\n" * (LONGEST - 1) + b'"', 3, b",")
-@example(b'# a,"b\nc",d\n', 40, b",")
-def test_records_are_those_of_the_grammar_whatever_the_blocks(tmp_path_factory, content, block_bytes, separator):
+@given(
+    st.lists(BYTES, max_size=50).map(b"".join),
+    st.integers(1, 40),
+    st.sampled_from([b",", b"\t", b""]),
+    st.sampled_from([b"", MARK]),
+)
+@example(b"a" * (LONGEST + 1) + b"\r\nb\n", LONGEST + 2, b",", b"")
+@example(b"a" * (LONGEST + 9) + b"\r\nb\n", LONGEST + 10, b",", b"")
+@example(b'"' + b"\n" * (LONGEST - 3) + b'"\nb\n', 3, b",", b"")
+@example(b'"' + b"\n" * (LONGEST - 2) + b'"\nb\n', 3, b",", b"")
+@example(b'"' + b"\n" * (LONGEST - 2) + b'"', 3, b",", b"")
+@example(b'"' + b"\n" * (LONGEST - 1) + b'"', 3, b",", b"")
+@example(b'"' + b"\n" * (LONGEST - 2) + b'"' + MARK, LONGEST + 3, b",", MARK)
+@example(b'# a,"b\nc",d\n', 40, b",", b"")
+@example(b"a" * 40 + MARK, 38, b",", MARK)
+def test_records_are_those_of_the_grammar_whatever_the_blocks(tmp_path_factory, content, block_bytes, separator, mark):
     path = tmp_path_factory.mktemp("records") / "a.csv"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "MAX_LINE_BYTES", LONGEST)
-        told = found(path, content, separator, block_bytes)
-    expected = list(one_by_one(content, separator, LONGEST))
+        told = found(path, content, separator, block_bytes, mark)
+    expected = list(in_parts(content, separator, LONGEST, mark))
     assert [ends for *ends, _ in told] == [ends for *ends, _ in expected]
     for (begin, end, broken), (*_, is_broken) in zip(told, expected, strict=True):
         assert end - begin > LONGEST or broken == is_broken
@@ -102,9 +120,7 @@ def test_a_mark_begins_a_record(tmp_path, before, block_bytes):
     mark = b"\xef\xbb\xbfa,b"
     content = before + mark + b"\n1,2" + mark
     told = found(tmp_path / "a.csv", content, b",", block_bytes, mark)
-    assert [content[begin:end] for begin, end, _ in told] == (
-        [before, mark + b"\n", b"1,2", mark] if b"\n" not in before else [before + mark + b"\n", b"1,2", mark]
-    )
+    assert [content[begin:end] for begin, end, _ in told] == [before, mark + b"\n", b"1,2", mark]
 
 
 def test_a_block_holds_whole_records_and_little_more(tmp_path):
