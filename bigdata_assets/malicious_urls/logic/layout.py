@@ -75,8 +75,10 @@ def find_layout(head: bytes, whole: bool) -> Layout:
     if not records:
         return Layout(b"", 1, 0, None, len(head))
     first, end, line = records[0]
-    if len(line) > MAX_LINE_BYTES:
+    if len(line) > MAX_LINE_BYTES and _is_utf8(head, whole):
         raise ValueError(f"the header is longer than {MAX_LINE_BYTES} bytes")
+    if len(line) > MAX_LINE_BYTES:
+        raise ValueError("the file is not text")
     before = [text for at, _, text in lines if at < first]
     found = _header(line, end) or _commented_header(before, line, first)
     if found:

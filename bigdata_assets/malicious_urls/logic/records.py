@@ -172,8 +172,7 @@ def _record_end(buffer: bytes, start: int, separator: bytes, mark: bytes, final:
         return match.end()
     if at_mark < 0 and not final and len(buffer) - start <= MAX_LINE_BYTES + 1 + len(mark):
         return None
-    at_end = at_mark >= 0 or stop == len(buffer)
-    return stop if match and at_end and stop - start <= MAX_LINE_BYTES else -1
+    return stop if match and stop - start <= MAX_LINE_BYTES else -1
 
 
 @cache

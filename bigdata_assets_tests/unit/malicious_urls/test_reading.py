@@ -76,6 +76,7 @@ def test_a_broken_line_is_kept_with_its_reason_and_the_next_one_is_read(tmp_path
         ("a.csv", b"url,type\n".decode().encode("utf-16-le"), "not text"),
         ("a.csv", b"# a comment\n" * 50_000, "nothing but comments in its first"),
         ("a.csv", bytes(range(128, 256)) * 20, "not text"),
+        ("a.csv", bytes(range(128, 256)) * 1_000, "not text"),
         ("a.csv", b"x" * 200_000, "header is longer"),
         ("a.csv.gz", b"not gzip at all", "gzip"),
         ("a.parquet", b"PAR1 but not really", "arquet"),
