@@ -69,7 +69,7 @@ def test_values_that_are_names_of_columns_make_no_header(tmp_path):
     assert told(rows_of(tmp_path, "\n".join(lines))) == [("http://a.com/x", None)]
 
 
-@pytest.mark.parametrize("head", ["", "# url\n", FEED, "\ufeff", "\n\n"])
+@pytest.mark.parametrize("head", ["", "# url\n", "# source, url\n", FEED, "\ufeff", "\n\n"])
 def test_a_list_of_one_url_a_line(tmp_path, head):
     urls = ["https://login.example.net/a", "b.example.org/x,y;z|w", "http://c.example.com/#top", 'http://d.com/"q']
     assert told(rows_of(tmp_path, head + "\n".join(urls) + "\n")) == [(url, None) for url in urls]
