@@ -86,11 +86,16 @@ class Table:
         return {f"{c.name}_valid": c.check for c in self.columns if c.check} | dict(self.checks)
 
     @property
+    def checks_kept(self) -> dict[str, str]:
+        """The CHECK constraints as properties of a Delta table."""
+        return {f"delta.constraints.{name}": condition for name, condition in self.constraints.items()}
+
+    @property
     def properties(self) -> dict[str, str]:
         """Delta table properties. CHECKs are among them so that no moment is without them; writers of a version that
         would not keep them are shut out.
         """
-        checks = {f"delta.constraints.{name}": condition for name, condition in self.constraints.items()}
+        checks = self.checks_kept
         return {"bigdata_assets.table": self.path, **checks, **({"delta.minWriterVersion": "3"} if checks else {})}
 
     @property

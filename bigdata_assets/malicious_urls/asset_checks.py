@@ -1,20 +1,20 @@
 """The branch's own checks. Each reads its table through the `delta` resource: an input would load every partition."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import dagster as dg
 import pyarrow.compute as pc
 
 from bigdata_assets.checks import run_keys, share_result
-from bigdata_assets.malicious_urls.partitions import LANDED_FILES
+from bigdata_assets.malicious_urls.partitions import LANDED_FILES, URL_LISTS
 from bigdata_assets.malicious_urls.tables import (
-    CLASSES,
+    BENIGN,
     LABELLED_URLS,
     PREDICTION_MART,
     PREDICTIONS,
     QUARANTINED_BATCH_URLS,
     QUARANTINED_URLS,
+    UNKNOWN_KIND,
     URL_BATCHES,
 )
 
@@ -26,9 +26,12 @@ PRIOR_DISTANCE = 0.25
 
 @dg.asset_check(asset=LABELLED_URLS.key, blocking=True, required_resource_keys={"delta"})
 def urls_are_unique(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-    """No URL is there twice: a repeated one could stand on both sides of a split."""
+    """No URL is in a list twice: a repeated one could stand on both sides of a split."""
     counts = context.resources.delta.query(
-        LABELLED_URLS, "SELECT count(*) AS n, count(DISTINCT url) AS n_distinct FROM stored"
+        LABELLED_URLS,
+        "SELECT coalesce(sum(n), 0) AS n, count(*) AS n_distinct "
+        "FROM (SELECT count(*) AS n FROM stored GROUP BY list, url)",
+        run_keys(context),
     )
     rows, distinct = counts["n"][0].as_py(), counts["n_distinct"][0].as_py()
     return dg.AssetCheckResult(passed=rows == distinct, metadata={"repeated_urls": rows - distinct, "threshold": 0})
@@ -36,19 +39,25 @@ def urls_are_unique(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResu
 
 @dg.asset_check(asset=LABELLED_URLS.key, additional_deps=[QUARANTINED_URLS.key], required_resource_keys={"delta"})
 def share_quarantined(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-    """The share of the labelled file's rows that could not be used."""
-    delta = context.resources.delta
-    kept = pc.sum(delta.read_arrow(LABELLED_URLS, columns=["copies"])["copies"]).as_py() or 0
-    refused = delta.read_arrow(QUARANTINED_URLS, columns=["reason"]).num_rows
-    return share_result({LABELLED_URLS.name: (kept, refused)})
+    """The share of each of the run's lists that could not be used; the worst list decides."""
+    delta, keys = context.resources.delta, run_keys(context)
+    copies = (
+        delta.read_arrow(LABELLED_URLS, keys, columns=["list", "copies"])
+        .group_by("list")
+        .aggregate([("copies", "sum")])
+    )
+    kept = dict(zip(copies["list"].to_pylist(), copies["copies_sum"].to_pylist(), strict=True))
+    refused = delta.rows_by_partition(QUARANTINED_URLS, keys)
+    lists = keys if keys is not None else sorted({*kept, *refused})
+    return share_result({name: (kept.get(name, 0), refused[name]) for name in lists})
 
 
 @dg.asset_check(asset=LABELLED_URLS.key, required_resource_keys={"delta"})
 def class_shares(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-    """Every class is there, and none is nearly all."""
-    shares = _class_shares(context.resources.delta)
+    """In all lists together, each class that is there is neither rare nor nearly all."""
+    shares = _class_shares(context)
     low, high = CLASS_SHARE_BOUNDS
-    outside = [name for name in CLASSES if not low <= shares.get(name, 0) <= high]
+    outside = [name for name, share in sorted(shares.items()) if not low <= share <= high]
     return dg.AssetCheckResult(
         passed=not outside,
         metadata={"outside": outside or ["none"], "bounds": f"{low} to {high}", **_floats("share", shares)},
@@ -88,7 +97,7 @@ def every_url_is_scored(context: dg.AssetCheckExecutionContext) -> dg.AssetCheck
 def predicted_shares(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
     """Predicted class shares of each of the run's batches against the training prior; a warning, not an error."""
     delta = context.resources.delta
-    prior = _class_shares(delta)
+    prior = _class_shares(context)
     grouped = "SELECT batch, predicted_class, count(*) AS n FROM stored GROUP BY batch, predicted_class"
     by_batch: dict[str, dict[str, int]] = {}
     for found in delta.query(PREDICTIONS, grouped, run_keys(context)).to_pylist():
@@ -141,10 +150,19 @@ def total_variation(counts: dict[str, int], prior: dict[str, float]) -> float:
     return sum(abs(counts.get(name, 0) / total - prior.get(name, 0.0)) for name in {*counts, *prior}) / 2
 
 
-def _class_shares(delta: Any) -> dict[str, float]:
-    """Of the labelled URLs. One short column, without Spark: a query of a step's own takes seconds to begin."""
-    types = delta.read_arrow(LABELLED_URLS, columns=["type"])["type"]
-    return {row["values"].as_py(): row["counts"].as_py() / len(types) for row in pc.value_counts(types)}
+def _class_shares(context: dg.AssetCheckExecutionContext) -> dict[str, float]:
+    """Of the labelled URLs of all lists, those of unknown kind shared out among the kinds, as the classifier does it.
+
+    One short column, without Spark: a query of a step's own takes seconds to begin.
+    """
+    lists = context.instance.get_dynamic_partitions(str(URL_LISTS.name))
+    types = context.resources.delta.read_arrow(LABELLED_URLS, lists, columns=["type"])["type"]
+    shares = {row["values"].as_py(): row["counts"].as_py() / len(types) for row in pc.value_counts(types)}
+    kinds = {name: share for name, share in shares.items() if name not in (BENIGN, UNKNOWN_KIND)}
+    if kinds:
+        grown = 1 + shares.pop(UNKNOWN_KIND, 0.0) / sum(kinds.values())
+        shares |= {name: share * grown for name, share in kinds.items()}
+    return shares
 
 
 def _floats(prefix: str, values: dict[str, float]) -> dict[str, float]:

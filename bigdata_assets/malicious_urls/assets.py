@@ -12,11 +12,10 @@ from pyspark.sql import DataFrame
 from bigdata_assets.catalogue import table_asset
 from bigdata_assets.io_managers.sklearn_model import StoredModel, TrainedModel
 from bigdata_assets.io_managers.staging import StagedFiles
-from bigdata_assets.malicious_urls.partitions import LANDED_FILES, landed_file, landing_folder
+from bigdata_assets.malicious_urls.partitions import LANDED_FILES, URL_LISTS, landed_file, landing_folder
 from bigdata_assets.malicious_urls.source import SOURCE
 from bigdata_assets.malicious_urls.tables import (
     BRANCH,
-    CLASSES,
     LABELLED_URLS,
     PREDICTION_MART,
     PREDICTIONS,
@@ -47,6 +46,9 @@ class ClassifierConfig(dg.Config):
     folds: int | None = Field(
         None, ge=2, le=20, description="Of what the ensemble's trees are fitted on. Default: 5; on the sample 2."
     )
+    most_of_a_list: int = Field(
+        50_000, ge=2, description="URLs of each list that are learnt, drawn at random: no list is to rule the others."
+    )
     seed: int = Field(0, description="Seed of everything random in training and splitting.")
 
     def folds_for(self, sources: Sources) -> int:
@@ -70,24 +72,32 @@ class ScoringConfig(dg.Config):
 @dg.multi_asset(
     name="labelled_urls",
     outs={
-        "labelled_urls": dg.AssetOut(**table_asset(LABELLED_URLS, "1")),
-        "quarantined_urls": dg.AssetOut(**table_asset(QUARANTINED_URLS, "1")),
+        "labelled_urls": dg.AssetOut(**table_asset(LABELLED_URLS, "2")),
+        "quarantined_urls": dg.AssetOut(**table_asset(QUARANTINED_URLS, "2")),
     },
+    partitions_def=URL_LISTS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
 )
 def labelled_urls(
-    sources: Sources, spark: SparkResource, settings: dg.ResourceParam[Settings]
+    context: dg.AssetExecutionContext, sources: Sources, spark: SparkResource, settings: dg.ResourceParam[Settings]
 ) -> Iterator[dg.Output[DataFrame]]:
-    """Labelled URLs, deduplicated and typed, and the rows that could not be used."""
+    """Labelled URLs of the run's lists, deduplicated and typed, and the rows that could not be used."""
     from upath import UPath
 
-    from bigdata_assets.malicious_urls.logic import labelling, reading
+    from bigdata_assets.malicious_urls.logic import labelling, lists, reading
     from bigdata_assets.reading import once
 
-    path = UPath(labelling.labelled_file(sources.folder(SOURCE)))
-    splits = reading.plan_splits(path, private_suffixes=settings.private_suffixes)
+    folder = sources.folder(SOURCE)
+    found = lists.lists(folder)
+    if gone := [name for name in sorted(context.partition_keys) if name not in found]:
+        raise FileNotFoundError(f"{folder} has no list {', '.join(gone)}; it has {', '.join(found) or 'none'}.")
+    files = {found[name].name: name for name in sorted(context.partition_keys)}
+    private = settings.private_suffixes
+    splits = [split for file in files for split in reading.plan_splits(UPath(folder / file), private_suffixes=private)]
     with once(reading.read_urls(spark.spark_session, splits)) as rows:
-        yield dg.Output(labelling.labelled_urls(rows, CLASSES), "labelled_urls")
-        yield dg.Output(labelling.quarantined_urls(rows, CLASSES), "quarantined_urls")
+        judged = labelling.classified(rows, files)
+        yield dg.Output(labelling.labelled_urls(judged), "labelled_urls")
+        yield dg.Output(labelling.quarantined_urls(judged), "quarantined_urls")
 
 
 @dg.asset(
@@ -95,19 +105,25 @@ def labelled_urls(
     key_prefix=BRANCH,
     io_manager_key="sklearn_model",
     kinds={"scikitlearn", "lightgbm"},
-    code_version="1",
-    description="The URL classifier, fitted on all of labelled_urls: one scikit-learn pipeline, features included.",
+    code_version="2",
+    description="The URL classifier, fitted on all lists of labelled_urls: one estimator, features included.",
 )
 def url_classifier(labelled_urls: pd.DataFrame, config: ClassifierConfig, sources: Sources) -> TrainedModel:
-    """The URL classifier, a scikit-learn pipeline from raw URL to class probabilities."""
-    from bigdata_assets.malicious_urls.logic import training
+    """The URL classifier, a scikit-learn estimator from raw URL to class probabilities."""
+    from bigdata_assets.malicious_urls.logic import lists, training
 
-    folds = config.folds_for(sources)
+    folds, pool = config.folds_for(sources), lists.pooled(labelled_urls, config.most_of_a_list, config.seed)
+    estimator = training.fit(pool.rows, config.family, config.strip_scheme, config.seed, folds)
     return TrainedModel(
-        estimator=training.fit(labelled_urls, config.family, config.strip_scheme, config.seed, folds),
-        classes=CLASSES,
-        parameters=config.model_dump() | {"folds": folds},
-        metrics={"n_training_urls": len(labelled_urls)},
+        estimator=estimator,
+        classes=tuple(estimator.classes_),
+        parameters=config.model_dump() | {"folds": folds, "lists": sorted(set(pool.rows["list"]))},
+        metrics={
+            "n_training_urls": len(pool.rows),
+            "n_urls_repeated_between_lists": pool.repeated,
+            "n_urls_contradicting_between_lists": pool.contradicting,
+            "n_urls_not_drawn": pool.not_drawn,
+        },
     )
 
 
@@ -116,10 +132,10 @@ def url_classifier(labelled_urls: pd.DataFrame, config: ClassifierConfig, source
     key_prefix=BRANCH,
     io_manager_key="report",
     kinds={"scikitlearn", "matplotlib"},
-    code_version="1",
+    code_version="2",
     description=(
-        "How good the classifier is on domains it has not seen: repeated domain-grouped splits, a random split beside "
-        "them, with and without the scheme, against the scheme rule and the majority."
+        "How good the classifier is on lists and domains it has not seen: each list held out, repeated domain-grouped "
+        "splits, a random split beside them, against other families, the scheme rule and the majority."
     ),
 )
 def classifier_report(labelled_urls: pd.DataFrame, config: ReportConfig, sources: Sources) -> Report:
@@ -128,7 +144,9 @@ def classifier_report(labelled_urls: pd.DataFrame, config: ReportConfig, sources
 
     repeats, folds = sources.effort(config.repeats, 5), config.folds_for(sources)
     why = sources.effort_told(config.repeats, config.folds)
-    return training.report(labelled_urls, config.family, config.strip_scheme, config.seed, repeats, folds, why)
+    return training.report(
+        labelled_urls, config.family, config.strip_scheme, config.seed, repeats, folds, config.most_of_a_list, why
+    )
 
 
 @dg.multi_asset(
@@ -169,7 +187,7 @@ def predictions(url_batches: DataFrame, url_classifier: StoredModel, config: Sco
         url_batches,
         lambda: url_classifier.load(classifier.TRUSTED_TYPES),
         url_classifier.version,
-        CLASSES,
+        tuple(url_classifier.card["classes"]),
         datetime.now(UTC),
         config.tasks,
     )

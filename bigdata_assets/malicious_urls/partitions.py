@@ -1,4 +1,4 @@
-"""Batches of URLs to score: one dynamic partition per file in the landing folder, named after it."""
+"""Partitions of the branch: lists of labelled URLs, and files of URLs to score, each named after its file."""
 
 import logging
 import re
@@ -11,7 +11,11 @@ from upath import UPath
 
 from bigdata_assets.branch import Available
 from bigdata_assets.malicious_urls.sample import write_landing_files
+from bigdata_assets.malicious_urls.source import SOURCE
+from bigdata_assets.malicious_urls.tables import LABELLED_URLS
+from bigdata_assets.sources import Sources, SourceUnavailableError
 
+URL_LISTS = dg.DynamicPartitionsDefinition(name="url_lists")
 LANDED_FILES = dg.DynamicPartitionsDefinition(name="landed_url_files")
 
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}\.(csv|csv\.gz|parquet)")
@@ -46,8 +50,10 @@ def landing_folder(storage: str) -> UPath:
 
 
 def available(resources: Mapping[str, Any], instance: dg.DagsterInstance) -> Available:
-    """The files that may be batches, added; with the sample sources a few are put first into a folder of our own."""
+    """Lists, and files that may be batches, added; of the sample a few are put first into a folder of our own."""
     settings = resources["settings"]
+    lists = available_lists(resources["sources"])
+    add_lists(instance, lists)
     folder = landing_folder(settings.storage)
     if settings.sources == "sample" and not folder.exists():
         if settings.storage_is_ours:
@@ -56,7 +62,26 @@ def available(resources: Mapping[str, Any], instance: dg.DagsterInstance) -> Ava
             LOG.warning("nothing invented is put into %s, which is yours: put files of URLs there", folder)
     names = [file.name for file in landed_files(folder)[0]]
     instance.add_dynamic_partitions(str(LANDED_FILES.name), names)
-    return {LANDED_FILES: names}
+    return {URL_LISTS: lists, LANDED_FILES: names}
+
+
+def available_lists(sources: Sources) -> list[str]:
+    """Names of the lists that the input has; none where there is no input."""
+    from bigdata_assets.malicious_urls.logic.lists import lists
+
+    try:
+        return list(lists(sources.folder(SOURCE)))
+    except SourceUnavailableError as error:
+        LOG.warning("%s", error)
+        return []
+
+
+def add_lists(instance: dg.DagsterInstance, found: Sequence[str]) -> None:
+    """Make lists partitions; those of other sources, never read, are partitions no more."""
+    instance.add_dynamic_partitions(str(URL_LISTS.name), found)
+    stored = instance.get_materialized_partitions(LABELLED_URLS.key)
+    for name in set(instance.get_dynamic_partitions(str(URL_LISTS.name))) - {*found, *stored}:
+        instance.delete_dynamic_partition(str(URL_LISTS.name), name)
 
 
 def landed_files(folder: UPath) -> tuple[list[LandedFile], list[str]]:

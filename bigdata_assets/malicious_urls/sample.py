@@ -14,8 +14,9 @@ from upath import UPath
 
 from bigdata_assets.io_managers.files import write_file
 
-VERSION = 1
-ROWS = 6_000
+VERSION = 2
+ROWS = 4_500
+OTHER_ROWS = 1_500
 BATCH_ROWS = 400
 SHARES = {"benign": 0.66, "defacement": 0.15, "phishing": 0.14, "malware": 0.05}
 
@@ -32,7 +33,10 @@ SUFFIXES = ("example", "test", "invalid")
 
 
 def write_sample(folder: Path, seed: int = 7) -> None:
-    """Write malicious_phish.csv (url,type) into a folder, in the publisher's layout."""
+    """Write malicious_phish.csv (url,type) into a folder, in the publisher's layout, and another list (url,label).
+
+    The other one tells malicious from benign alone, by 1 and 0, and shares URLs with the first.
+    """
     rng = random.Random(seed)
     rows = [(_url(rng, kind), kind) for kind in rng.choices(list(SHARES), weights=list(SHARES.values()), k=ROWS)]
     rows += rng.sample(rows, 40)  # the published file has one repeated row in sixty
@@ -40,6 +44,10 @@ def write_sample(folder: Path, seed: int = 7) -> None:
     rows += [("", "benign"), ("http://", "malware"), ("\x01\x02\x7f", "phishing"), ("plain.example.com/", "spam")]
     rng.shuffle(rows)
     (folder / "malicious_phish.csv").write_text(_csv(("url", "type"), rows), newline="", encoding="utf-8")
+    others = [(_url(rng, kind), kind) for kind in rng.choices(["benign", "phishing"], k=OTHER_ROWS)]
+    others += [(url, kind) for url, kind in rng.sample(rows, 50) if kind in SHARES]
+    labels = [(url, "0" if kind == "benign" else "1") for url, kind in others]
+    (folder / "other_list.csv").write_text(_csv(("url", "label"), labels), newline="", encoding="utf-8")
 
 
 def write_landing_files(folder: UPath, n_files: int = 3, seed: int = 11) -> None:

@@ -5,8 +5,11 @@ from pyspark.sql.types import BinaryType, DateType, DoubleType, LongType, String
 from bigdata_assets.tables import Column, Table
 
 BRANCH = "malicious_urls"
-CLASSES = ("benign", "defacement", "malware", "phishing")
-"""The four types of malicious_phish.csv, in the order of the probability columns."""
+BENIGN = "benign"
+UNKNOWN_KIND = "malicious"
+"""Class of a URL whose list does not tell what is bad of it."""
+CLASSES = (BENIGN, "defacement", UNKNOWN_KIND, "malware", "phishing")
+"""The types of malicious_phish.csv and the unknown one, by name."""
 
 _IS_CLASS = " IN ('" + "', '".join(CLASSES) + "')"
 _URL = Column("url", StringType(), "The URL that is meant, as it was received but for what `as_given` tells.")
@@ -21,6 +24,8 @@ _DOMAIN = Column(
     StringType(),
     "Domain below the public suffix of the host that a browser opens, lower case; the host where there is none.",
 )
+_LIST = Column("list", StringType(), "Name of the list, as its file's; the partition key.", nullable=True)
+"""Of tables that were stored before there were several it is null; such rows are read no more."""
 _BATCH = Column("batch", StringType(), "File in the landing folder; the partition key.")
 _POSITION = Column(
     "position",
@@ -37,20 +42,28 @@ _QUARANTINED = (
 LABELLED_URLS = Table(
     BRANCH,
     "labelled_urls",
-    "One row per distinct URL with one label. Source: malicious_phish.csv (Kaggle sid321axn/malicious-urls-dataset).",
+    "One row per list and distinct URL with one label, such as those of malicious_phish.csv (Kaggle "
+    "sid321axn/malicious-urls-dataset).",
     (
+        _LIST,
         _URL,
-        Column("type", StringType(), "Label given by the publisher.", check="type" + _IS_CLASS),
+        Column(
+            "type", StringType(), "Class that the label means; malicious: of unknown kind.", check="type" + _IS_CLASS
+        ),
         _DOMAIN,
         _AS_GIVEN,
         Column("copies", LongType(), "How often the file has this URL.", check="copies >= 1"),
     ),
+    partition_column="list",
+    partitioned_files=False,
 )
 QUARANTINED_URLS = Table(
     BRANCH,
     "quarantined_urls",
-    "One row per row of the labelled file that is not usable: broken, of an unknown type, or of contradicting labels.",
-    (Column("source", StringType(), "Name of the file."), *_QUARANTINED),
+    "One row per row of a list that is not usable: broken, of an unknown type, or of contradicting labels.",
+    (_LIST, Column("source", StringType(), "Name of the file."), *_QUARANTINED),
+    partition_column="list",
+    partitioned_files=False,
 )
 URL_BATCHES = Table(
     BRANCH,
@@ -91,7 +104,13 @@ PREDICTIONS = Table(
         Column("landed_at", TimestampType(), "When the file was written."),
         Column("predicted_class", StringType(), "The most probable class.", check="predicted_class" + _IS_CLASS),
         *(
-            Column(f"p_{name}", DoubleType(), f"Probability of {name}.", check=f"p_{name} BETWEEN 0 AND 1")
+            Column(
+                f"p_{name}",
+                DoubleType(),
+                f"Probability of {name}" + (", where no list tells kinds; else 0." if name == UNKNOWN_KIND else "."),
+                nullable=name == UNKNOWN_KIND,
+                check=f"p_{name} BETWEEN 0 AND 1",
+            )
             for name in CLASSES
         ),
         Column("model_version", StringType(), "Version of url_classifier, as in its model.json."),

@@ -16,6 +16,7 @@ import pytest
 from bigdata_assets import definitions
 from bigdata_assets.branch import Branch
 from bigdata_assets.definitions import BRANCHES
+from bigdata_assets.malicious_urls.partitions import URL_LISTS
 from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.runs.ranges import tags_for
 from bigdata_assets.services import template
@@ -24,6 +25,7 @@ from bigdata_assets_tests.conftest import Engines
 
 REAL_DATA = PROJECT_ROOT.parent / "shared" / "data"
 BATCH_ASSETS = ("url_batches", "quarantined_batch_urls", "predictions")
+SAMPLE_LISTS = ("malicious_phish", "other_list")
 
 
 class Project:
@@ -94,6 +96,8 @@ class Project:
         for name in ("labelled_urls", "quarantined_urls", "url_classifier"):
             source = Path(other.settings.storage) / "malicious_urls" / name
             shutil.copytree(source, Path(self.settings.storage) / "malicious_urls" / name)
+        with self.instance() as instance:
+            instance.add_dynamic_partitions(str(URL_LISTS.name), SAMPLE_LISTS)
 
     def land(self, name: str, urls: list[str]) -> str:
         """Put a file of URLs into the landing folder."""
@@ -120,7 +124,8 @@ def trained(_engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Proj
     _engines.ensure_up()
     project = Project(tmp_path_factory.mktemp("trained"), _engines.settings)
     config = {"ops": {"malicious_urls__url_classifier": {"config": {"family": "lightgbm"}}}}
-    project.run(("labelled_urls", "quarantined_urls", "url_classifier"), config=config)
+    project.run(("labelled_urls", "quarantined_urls"), *SAMPLE_LISTS)
+    project.run(("url_classifier",), config=config)
     return project
 
 

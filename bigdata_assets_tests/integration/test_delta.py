@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -341,6 +342,16 @@ class TestWriting:
         manager.write(longer, frame("b", 2).assign(more=pd.array([7], "Int64")), ["b"], "run")
         assert found() == [(1, None), (2, 7)]
         assert stored(manager) == [("a", 1), ("b", 2)], "a declaration of before reads on"
+
+    def test_a_condition_that_was_declared_anew_holds_from_then_on(self, manager: DeltaIOManager) -> None:
+        manager.write(ROWS, frame("a", 1), ["a"], "run")
+        columns = tuple(replace(c, check="n >= -1") if c.name == "n" else c for c in ROWS.columns)
+        wider = Table("toy", "rows", "Rows.", columns, "part")
+        manager.write(wider, frame("b", -1), ["b"], "run")
+        assert stored(manager) == [("a", 1), ("b", -1)]
+        with pytest.raises(DeltaTableError, match="n_valid"):
+            manager.write(wider, frame("b", -2), ["b"], "run")
+        assert manager.stored(wider).version() == 3, "declared, written, declared anew, written"
 
 
 class TestDeclaration:

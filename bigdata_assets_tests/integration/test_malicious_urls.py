@@ -1,6 +1,5 @@
 """The URL branch on real Spark: what is stored after runs, re-runs, backfills, kills and bad files."""
 
-import gzip
 import shutil
 import time
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from bigdata_assets.malicious_urls.tables import CLASSES
 from bigdata_assets.reading import FileChangedError, once
 from bigdata_assets_tests.conftest import Engines, alive, kill_9, wait_for
 from bigdata_assets_tests.drills import Drill
-from bigdata_assets_tests.integration.conftest import BATCH_ASSETS, REAL_DATA, Project
+from bigdata_assets_tests.integration.conftest import BATCH_ASSETS, REAL_DATA, SAMPLE_LISTS, Project
 from bigdata_assets_tests.integration.workers import Workers
 
 pytestmark = pytest.mark.integration
@@ -32,6 +31,10 @@ pytestmark = pytest.mark.integration
 CHANGING = ("scored_at",)
 BATCHES = " or ".join(f'key:"malicious_urls/{name}"' for name in BATCH_ASSETS)
 NAMES = [f"delivery_{number}.csv" for number in range(4)]
+
+
+REAL_LISTS = {"ebbu2017_pdd": 73_575, "fused_binary_183k": 183_029, "malicious_phish": 28_793}
+"""Rows of each list."""
 
 
 def land_four(project: Project) -> None:
@@ -43,29 +46,38 @@ def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluati
     return {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
 
 
-def test_labelled_urls_account_for_every_row_of_the_file(trained: Project) -> None:
+def test_labelled_urls_account_for_every_row_of_each_list(trained: Project) -> None:
     labelled, refused = trained.table("labelled_urls"), trained.table("quarantined_urls")
-    path = next(Path(trained.defs.resources["sources"].cache).rglob("malicious_phish.csv"))
-    rows = [line for line in path.read_text().splitlines()[1:] if line]
-    assert labelled["copies"].sum() + len(refused) == len(rows)
-    assert labelled["url"].is_unique
+    for name in SAMPLE_LISTS:
+        path = next(Path(trained.defs.resources["sources"].cache).rglob(f"{name}.csv"))
+        rows = [line for line in path.read_text().splitlines()[1:] if line]
+        of_list = labelled[labelled["list"] == name]
+        assert of_list["copies"].sum() + (refused["list"] == name).sum() == len(rows)
+        assert of_list["url"].is_unique
+    kinds = labelled.groupby("list")["type"].agg(set).to_dict()
+    assert kinds == {"malicious_phish": set(CLASSES) - {"malicious"}, "other_list": {"benign", "malicious"}}
     reasons = set(refused["reason"])
     assert {"empty", "no host", "unknown type: spam", "characters that are no text"} <= reasons
     contradicting = refused[refused["reason"].str.startswith("contradicting types: benign, ")]
     assert len(contradicting) >= 16
-    assert not set(contradicting["raw"].str.decode("utf-8")) & set(labelled["url"])
+    published = labelled[labelled["list"] == "malicious_phish"]
+    assert not set(contradicting["raw"].str.decode("utf-8")) & set(published["url"])
 
 
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no folder with the official files at {REAL_DATA}")
 def test_the_real_sample_is_read_whole(empty_project: Project) -> None:
     project = Project(empty_project.settings.dagster_home.parent / "real", empty_project.settings, str(REAL_DATA))
-    result = project.run(("labelled_urls", "quarantined_urls"))
+    result = project.run(("labelled_urls", "quarantined_urls"), *REAL_LISTS)
     labelled, refused = project.table("labelled_urls"), project.table("quarantined_urls")
-    file = REAL_DATA / "malicious_urls" / "malicious_phish_stratified_28k.csv.gz"
-    with gzip.open(file) as lines:
-        assert labelled["copies"].sum() + len(refused) == sum(1 for _ in lines) - 1
-    assert set(labelled["type"]) == set(CLASSES)
-    assert len(refused) < 0.01 * len(labelled)
+    copies, lost = labelled.groupby("list")["copies"].sum(), refused.groupby("list").size()
+    assert (copies.add(lost, fill_value=0)).to_dict() == REAL_LISTS
+    assert (lost < 0.01 * copies).all()
+    kinds = labelled.groupby("list")["type"].agg(set).to_dict()
+    assert kinds == {
+        "ebbu2017_pdd": {"benign", "phishing"},
+        "fused_binary_183k": {"benign", "malicious"},
+        "malicious_phish": set(CLASSES) - {"malicious"},
+    }
     found = checks(result)
     assert {name for name, check in found.items() if not check.passed} == set()
     assert {"schema", "urls_are_unique", "share_quarantined", "class_shares"} <= set(found)
@@ -102,8 +114,11 @@ def test_predictions_are_the_models_own_answers_and_the_mart_counts_each_once(pr
     context = dg.build_input_context(asset_key=dg.AssetKey(["malicious_urls", "url_classifier"]))
     stored = SklearnModelIOManager(storage=project.settings.storage).load_input(context)
     expected = stored.load(TRUSTED_TYPES).predict_proba(predictions["url"].tolist())
-    np.testing.assert_allclose(predictions[[f"p_{name}" for name in CLASSES]], expected, atol=1e-12)
-    assert (predictions["predicted_class"] == np.array(CLASSES)[expected.argmax(axis=1)]).all()
+    classes = stored.card["classes"]
+    assert classes == [name for name in CLASSES if name != "malicious"], "the sample's kinds are known"
+    np.testing.assert_allclose(predictions[[f"p_{name}" for name in classes]], expected, atol=1e-12)
+    assert (predictions["p_malicious"] == 0).all()
+    assert (predictions["predicted_class"] == np.array(classes)[expected.argmax(axis=1)]).all()
     assert set(predictions["model_version"]) == {stored.version}
 
     assert mart["urls"].sum() == len(predictions) == 500

@@ -236,6 +236,11 @@ class DeltaWriter(DeltaReader):
             with contextlib.suppress(CommitFailedError):
                 stored.alter.add_columns(Schema.from_json(StructType(added).json()).fields)
             stored = self.stored(table)
+        configuration = stored.metadata().configuration
+        if changed := {name: value for name, value in table.checks_kept.items() if configuration.get(name) != value}:
+            with contextlib.suppress(CommitFailedError):
+                stored.alter.set_table_properties(changed, raise_if_not_exists=False)
+            stored = self.stored(table)
         if differences := table.difference(spark_schema(stored)):
             raise DeltaTableError(
                 f"{table.path} is stored at {self.location(table)} with other columns than tables.py declares: "

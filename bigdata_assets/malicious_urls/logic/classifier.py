@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 
 from bigdata_assets.malicious_urls.logic.domains import registered_domains
 from bigdata_assets.malicious_urls.logic.features import HandMadeFeatures, HashedNgrams, HashedWords
+from bigdata_assets.malicious_urls.tables import BENIGN, UNKNOWN_KIND
 
 FAMILIES = ("forest", "ngram_linear", "lightgbm", "ensemble")
 SCORED_AT_ONCE = 8_192
@@ -21,6 +22,7 @@ ROWS_OF_ONE_THREAD = 20_000
 TRUSTED_TYPES = (
     "bigdata_assets.malicious_urls.logic.classifier.BoostedTrees",
     "bigdata_assets.malicious_urls.logic.classifier.HashedLinear",
+    "bigdata_assets.malicious_urls.logic.classifier.KnownKinds",
     "bigdata_assets.malicious_urls.logic.classifier.StackedUrlClassifier",
     "bigdata_assets.malicious_urls.logic.features.HandMadeFeatures",
     "bigdata_assets.malicious_urls.logic.features.HashedNgrams",
@@ -166,6 +168,41 @@ class HashedLinear(ClassifierMixin, BaseEstimator):
         return np.asarray(self.classes_[self.decision_function(X).argmax(axis=1)])
 
 
+class KnownKinds(ClassifierMixin, BaseEstimator):
+    """A classifier that answers with known kinds, where its labels have some.
+
+    That a URL is of an unknown kind is to say that it is not benign, and of each kind in the share that is probable.
+
+    Args:
+        classifier: fitted on all rows, those of unknown kind being a class of their own.
+    """
+
+    def __init__(self, classifier: Any) -> None:
+        self.classifier = classifier
+
+    def fit(self, X: Sequence[str], y: Any) -> "KnownKinds":  # noqa: N803
+        """Fit on n URLs and n classes."""
+        self.classifier.fit(X, y)
+        classes = self.classifier.classes_
+        kinds = [name for name in classes if name not in (BENIGN, UNKNOWN_KIND)]
+        self.classes_ = classes[classes != UNKNOWN_KIND] if kinds else classes
+        return self
+
+    def predict_proba(self, X: Sequence[str]) -> np.ndarray:  # noqa: N803
+        """(n, classes) float64."""
+        answers = self.classifier.predict_proba(X)
+        if len(self.classes_) == answers.shape[1]:
+            return np.asarray(answers)
+        unknown = self.classifier.classes_ == UNKNOWN_KIND
+        known = answers[:, ~unknown]
+        of_kinds = known * (self.classes_ != BENIGN)
+        shares = of_kinds / np.maximum(of_kinds.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+        return np.asarray(known + answers[:, unknown] * shares)
+
+    def predict(self, X: Sequence[str]) -> np.ndarray:  # noqa: N803
+        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+
+
 class StackedUrlClassifier(ClassifierMixin, BaseEstimator):
     """Linear models of n-grams and words, and boosted trees that read their answers beside the hand-made features.
 
@@ -249,7 +286,7 @@ class StackedUrlClassifier(ClassifierMixin, BaseEstimator):
         yield self.words_.transform(urls)
 
 
-def build(family: str, *, strip_scheme: bool = True, n_folds: int = 5, seed: int = 0, n_jobs: int = 2) -> Any:
+def build(family: str, *, strip_scheme: bool = True, n_folds: int = 5, seed: int = 0, n_jobs: int = 2) -> KnownKinds:
     """An unfitted classifier: fit(urls, labels), predict_proba(urls) -> (n, classes), classes sorted by name.
 
     Args:
@@ -264,12 +301,13 @@ def build(family: str, *, strip_scheme: bool = True, n_folds: int = 5, seed: int
         ValueError: there is no such family.
     """
     if family == "ensemble":
-        return StackedUrlClassifier(strip_scheme, n_folds, seed=seed, n_jobs=n_jobs)
+        return KnownKinds(StackedUrlClassifier(strip_scheme, n_folds, seed=seed, n_jobs=n_jobs))
     if family == "ngram_linear":
-        return make_pipeline(HashedNgrams(strip_scheme=strip_scheme), HashedLinear(seed=seed, n_jobs=n_jobs))
+        linear = HashedLinear(seed=seed, n_jobs=n_jobs)
+        return KnownKinds(make_pipeline(HashedNgrams(strip_scheme=strip_scheme), linear))
     if family == "lightgbm":
-        return make_pipeline(HandMadeFeatures(strip_scheme), BoostedTrees(seed=seed, n_jobs=n_jobs))
+        return KnownKinds(make_pipeline(HandMadeFeatures(strip_scheme), BoostedTrees(seed=seed, n_jobs=n_jobs)))
     if family == "forest":
         forest = RandomForestClassifier(300, min_samples_leaf=2, random_state=seed, n_jobs=n_jobs)
-        return make_pipeline(HandMadeFeatures(strip_scheme), forest)
+        return KnownKinds(make_pipeline(HandMadeFeatures(strip_scheme), forest))
     raise ValueError(f"there is no family {family!r}; there are {', '.join(FAMILIES)}")

@@ -8,36 +8,68 @@ import pandas as pd
 from scipy import stats
 from sklearn import metrics
 
+from bigdata_assets.malicious_urls.tables import BENIGN, UNKNOWN_KIND
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BENIGN = "benign"
-FALSE_POSITIVE_RATES = (1e-3, 1e-4)
+FALSE_POSITIVE_RATES = (1e-2, 1e-3)
 CALIBRATION_BINS = 10
+DRAWS = 200
+CONFIDENCE = 0.95
 
 
 def measures(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
     """Figures by name; for AUC, precision and the rates the positive class is "not benign".
+
+    Those of classes are of the rows whose class is known.
 
     Args:
         truth: (n,) class names.
         probabilities: (n, classes), columns in the order of `classes`.
         classes: class names, sorted.
     """
-    predicted = np.asarray(classes)[probabilities.argmax(axis=1)]
-    malicious, score = truth != BENIGN, 1 - probabilities[:, list(classes).index(BENIGN)]
-    safe = np.clip(probabilities, 1e-12, 1)
+    malicious, score = truth != BENIGN, malicious_probability(probabilities, classes)
+    told = np.isin(truth, [name for name in classes if name != UNKNOWN_KIND])
+    known, safe = truth[told], np.clip(probabilities[told], 1e-12, 1)
+    predicted = np.asarray(classes)[safe.argmax(axis=1)]
     return {
-        "accuracy": float(metrics.accuracy_score(truth, predicted)),
-        "balanced accuracy": float(metrics.recall_score(truth, predicted, average="macro", zero_division=0)),
-        "macro F1": float(metrics.f1_score(truth, predicted, average="macro", zero_division=0)),
-        "log loss": float(metrics.log_loss(truth, safe / safe.sum(axis=1, keepdims=True), labels=list(classes))),
+        "accuracy": float(metrics.accuracy_score(known, predicted)),
+        "balanced accuracy": float(metrics.recall_score(known, predicted, average="macro", zero_division=0)),
+        "macro F1": float(metrics.f1_score(known, predicted, average="macro", zero_division=0)),
+        "log loss": float(metrics.log_loss(known, safe / safe.sum(axis=1, keepdims=True), labels=list(classes))),
         "ROC AUC": float(metrics.roc_auc_score(malicious, score)),
         "PR AUC": float(metrics.average_precision_score(malicious, score)),
         "Brier": float(np.mean((score - malicious) ** 2)),
         "calibration error": expected_calibration_error(malicious, score),
         **{f"TPR at FPR {rate:.2%}": tpr_at_fpr(malicious, score, rate) for rate in FALSE_POSITIVE_RATES},
     }
+
+
+def malicious_probability(probabilities: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """(n,) of not being benign, of (n, classes)."""
+    return np.asarray(1 - probabilities[:, list(classes).index(BENIGN)])
+
+
+def auc_interval(positive: np.ndarray, score: np.ndarray, groups: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """Bootstrap interval of ROC AUC at CONFIDENCE: whole groups are drawn, since rows of one domain are alike.
+
+    Args:
+        positive: (n,) bool.
+        score: (n,).
+        groups: (n,) what is drawn together, such as registered domains.
+        seed: of the draws.
+    """
+    group, place = (np.unique(values, return_inverse=True)[1] for values in (groups, score))
+    n, rng, found = group.max() + 1, np.random.default_rng(seed), []
+    for _ in range(DRAWS):
+        weights = rng.multinomial(n, np.full(n, 1 / n))[group]
+        hits, misses = (np.bincount(place, weights * which) for which in (positive, ~positive))
+        if hits.any() and misses.any():
+            below = np.cumsum(misses) - misses / 2
+            found.append(float((hits * below).sum() / (hits.sum() * misses.sum())))
+    low, high = np.quantile(found, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
 
 
 def tpr_at_fpr(positive: np.ndarray, score: np.ndarray, rate: float) -> float:
@@ -99,7 +131,9 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def per_class(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """Precision, recall, F1 and rows of each class."""
+    """Precision, recall, F1 and rows of each class, of the rows whose class is known."""
+    known = np.isin(truth, list(classes))
+    truth, probabilities = truth[known], probabilities[known]
     predicted = np.asarray(classes)[probabilities.argmax(axis=1)]
     columns = metrics.precision_recall_fscore_support(truth, predicted, labels=list(classes), zero_division=0)
     return pd.DataFrame(dict(zip(("precision", "recall", "F1", "rows"), columns, strict=True))).assign(
@@ -119,11 +153,12 @@ def figures(
         shown: the model whose calibration and confusion matrix are drawn.
     """
     malicious = truth != BENIGN
-    scores = {name: 1 - answer[:, list(classes).index(BENIGN)] for name, answer in answers.items()}
+    scores = {name: malicious_probability(answer, classes) for name, answer in answers.items()}
+    known = np.isin(truth, list(classes))
     return {
         "ROC, malicious against benign, new domains": _roc(malicious, scores),
         "Precision and recall, malicious against benign, new domains": _precision_recall(malicious, scores),
-        "Confusion matrix, new domains": _confusion(truth, answers[shown], classes),
+        "Confusion matrix, new domains": _confusion(truth[known], answers[shown][known], classes),
         "Calibration of the probability of being malicious": _calibration(malicious, scores[shown]),
     }
 

@@ -1,35 +1,42 @@
-"""Labelled URLs: one row per URL with one label; every other row goes to quarantine with its reason."""
+"""Labelled URLs: one row per list and URL with one label; every other row goes to quarantine with its reason."""
 
-from collections.abc import Sequence
-from pathlib import Path
+import itertools
+from collections.abc import Mapping
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-FILE_NAMES = ("malicious_phish.csv", "malicious_phish.csv.gz", "malicious_phish_stratified_28k.csv.gz")
-"""The published file, then the same packed, then a stratified sample of it: the first that is there is read."""
+from bigdata_assets.malicious_urls.logic.lists import MEANINGS, MEANINGS_OF
 
 
-def labelled_file(folder: Path) -> Path:
-    """The labelled file of a source folder.
+def classified(rows: DataFrame, lists: Mapping[str, str]) -> DataFrame:
+    """Rows of lists as `reading.read_urls` has them, with the columns `list`, and `class`, null where there is none.
 
-    Raises:
-        FileNotFoundError: none is there.
+    Args:
+        rows: of the lists' files.
+        lists: names of the lists by those of their files.
     """
-    for name in FILE_NAMES:
-        if (folder / name).is_file():
-            return folder / name
-    raise FileNotFoundError(f"{folder} has none of {', '.join(FILE_NAMES)}. Put malicious_phish.csv (url,type) there.")
+    of_file = F.create_map(*map(F.lit, itertools.chain(*lists.items())))
+    label = F.lower(F.trim("label"))
+    known = [
+        F.when((F.col("list") == name) & (label == text), F.lit(class_))
+        for name, meanings in MEANINGS_OF.items()
+        for text, class_ in meanings.items()
+    ]
+    usual = F.try_element_at(F.create_map(*map(F.lit, itertools.chain(*MEANINGS.items()))), label)
+    return rows.withColumn("list", F.try_element_at(of_file, F.col("batch"))).withColumn(
+        "class", F.coalesce(*known, usual)
+    )
 
 
-def labelled_urls(rows: DataFrame, classes: Sequence[str]) -> DataFrame:
-    """Distinct URLs whose rows agree on one of the classes: url, type, registered_domain, as_given, copies."""
-    usable = rows.where(_reason(classes).isNull())
+def labelled_urls(rows: DataFrame) -> DataFrame:
+    """Distinct URLs of each list whose rows agree on one class, as LABELLED_URLS; rows as `classified` has them."""
+    usable = rows.where(_reason().isNull())
     return (
-        usable.groupBy("url")
+        usable.groupBy("list", "url")
         .agg(
-            F.min("label").alias("type"),
-            F.max("label").alias("other_type"),
+            F.min("class").alias("type"),
+            F.max("class").alias("other_type"),
             F.first("registered_domain").alias("registered_domain"),
             F.min("as_given").alias("as_given"),
             F.count("*").alias("copies"),
@@ -39,19 +46,20 @@ def labelled_urls(rows: DataFrame, classes: Sequence[str]) -> DataFrame:
     )
 
 
-def quarantined_urls(rows: DataFrame, classes: Sequence[str]) -> DataFrame:
-    """Rows that are not in `labelled_urls`: position, reason, raw, length_bytes, and the file's name as source."""
-    judged = rows.withColumn("reason", _reason(classes))
+def quarantined_urls(rows: DataFrame) -> DataFrame:
+    """Rows that are not in `labelled_urls`, as QUARANTINED_URLS; rows as `classified` has them."""
+    judged = rows.withColumn("reason", _reason())
     # Usable rows of one URL come together; each broken row stays by itself.
     same_url = Window.partitionBy(
-        F.when(F.col("reason").isNull(), F.col("url")).otherwise(F.col("position").cast("string"))
+        "list", F.when(F.col("reason").isNull(), F.col("url")).otherwise(F.col("position").cast("string"))
     )
-    types = F.array_sort(F.collect_set("label").over(same_url))
+    types = F.array_sort(F.collect_set("class").over(same_url))
     contradiction = F.when(F.size(types) > 1, F.concat(F.lit("contradicting types: "), F.array_join(types, ", ")))
     return (
         judged.withColumn("reason", F.coalesce("reason", contradiction))
         .where("reason IS NOT NULL")
         .select(
+            "list",
             F.col("batch").alias("source"),
             "position",
             "reason",
@@ -61,11 +69,11 @@ def quarantined_urls(rows: DataFrame, classes: Sequence[str]) -> DataFrame:
     )
 
 
-def _reason(classes: Sequence[str]) -> Column:
+def _reason() -> Column:
     """Why a row cannot be used by itself, or null."""
     unknown = F.concat(F.lit("unknown type: "), F.substring("label", 1, 100))
     return (
         F.when(F.col("reason").isNotNull(), F.col("reason"))
         .when(F.col("label").isNull(), F.lit("no type"))
-        .when(~F.col("label").isin(list(classes)), unknown)
+        .when(F.col("class").isNull(), unknown)
     )

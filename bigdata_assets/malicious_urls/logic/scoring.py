@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from bigdata_assets.malicious_urls.tables import PREDICTIONS
+from bigdata_assets.malicious_urls.tables import CLASSES, PREDICTIONS
 from bigdata_assets.tables import row_schema
 from bigdata_assets.workers import once_per_process
 
@@ -26,7 +26,7 @@ def score(
         urls: rows with at least those five columns.
         load: gives the fitted estimator; called once in each worker process. Small: it travels to the workers.
         model_version: version of the model, also the key under which a worker keeps it.
-        classes: class names in the order of the columns of predict_proba.
+        classes: the model's, in the order of the columns of predict_proba; the probability of others is 0.
         scored_at: time put into every row.
         tasks: how many tasks share the work; a landed file often is a single Parquet row group, which would be
             one task.
@@ -49,12 +49,14 @@ def predict_batch(
     probabilities = model.predict_proba(batch.column("url").to_pylist())
     best = pa.array(probabilities.argmax(axis=1))
     n = batch.num_rows
+    of_class = {name: pa.array(probabilities[:, column], pa.float64()) for column, name in enumerate(classes)}
+    never = pa.repeat(0.0, n)
     arrays = [
         *batch.columns,
         pa.array(classes).take(best),
-        *(pa.array(probabilities[:, column], pa.float64()) for column in range(len(classes))),
+        *(of_class.get(name, never) for name in CLASSES),
         pa.array([model_version] * n),
         pa.array([scored_at] * n, pa.timestamp("us", tz="UTC")),
     ]
-    names = [*batch.schema.names, "predicted_class", *(f"p_{c}" for c in classes), "model_version", "scored_at"]
+    names = [*batch.schema.names, "predicted_class", *(f"p_{c}" for c in CLASSES), "model_version", "scored_at"]
     return pa.RecordBatch.from_arrays(arrays, names)

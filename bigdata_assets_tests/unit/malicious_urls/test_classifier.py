@@ -35,7 +35,7 @@ def _urls(n=600, seed=0):
 def _build(family, n_jobs=1, seed=0):
     """A classifier with small hash spaces: tests fit two dozen linear models on a hundred URLs."""
     model = build(family, n_jobs=n_jobs, seed=seed)
-    return model.set_params(n_bits=14) if family == "ensemble" else model
+    return model.set_params(classifier__n_bits=14) if family == "ensemble" else model
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -102,7 +102,7 @@ def test_stacked_trees_read_nothing_that_the_linear_models_learnt_by_heart(monke
     whole_url = slice(-8, -6)  # four linear models of two classes each; the first reads the whole URL
     accuracies = [
         (model.classes_[rows[:, whole_url].argmax(axis=1)] == labels).mean()
-        for rows in (model.tree_rows(urls), fitted["rows"])
+        for rows in (model.classifier.tree_rows(urls), fitted["rows"])
     ]
     # The labels are noise: a model knows them of rows it was fitted on, and can only guess them of others.
     assert accuracies[0] > 0.95
@@ -155,30 +155,37 @@ def test_a_missing_or_foreign_model_file_is_named(tmp_path):
         StoredModel(str(tmp_path), {"sha256": ""}).load(())
 
 
+def _frame(urls, labels):
+    domains = [url.split("/")[0][-14:] for url in urls]
+    return pd.DataFrame({"list": "one", "url": urls, "type": labels, "registered_domain": domains})
+
+
 def test_the_report_has_both_splits_both_scheme_settings_and_both_baselines():
     urls, labels = _urls(400)
-    frame = pd.DataFrame({"url": urls, "type": labels, "registered_domain": [url.split("/")[0][-14:] for url in urls]})
+    frame = _frame(urls, labels)
     report = training.report(frame, "lightgbm", strip_scheme=True, seed=0, repeats=2)
     table = report.tables["Models and baselines, mean and half of the 95 % interval"]
     assert set(table["split"]) == {"domain", "random"}
-    assert set(table["model"]) == {"majority", "scheme rule", "lightgbm, scheme stripped", "lightgbm, scheme kept"}
+    models = {"lightgbm, scheme stripped", "lightgbm, scheme kept", "ngram_linear, scheme stripped"}
+    assert set(table["model"]) == {"majority", "scheme rule", *models}
     assert {(e.split, e.baseline) for e in report.evaluations} == {
         (split, baseline) for split in ("domain", "random") for baseline in ("majority", "scheme rule")
     }
     assert len(report.figures) == 4
-    assert table["TPR at FPR 0.01%"].isna().all()
+    assert table["TPR at FPR 0.10%"].isna().all()
     page = report.to_html({})
-    assert "<th>TPR at FPR 0.01%</th>" not in page
-    assert page.count("TPR at FPR 0.01%: too few benign rows to tell.") == 1
+    assert "<th>TPR at FPR 0.10%</th>" not in page
+    assert page.count("TPR at FPR 1.00%, TPR at FPR 0.10%: too few benign rows to tell.") == 1
+    assert "There is one list: how the classifier does on another is not known" in report.summary
     assert "nan" not in report.summary
     assert "over 2 domain-grouped splits" in report.summary
 
 
 def test_one_split_has_no_interval_and_says_why_it_is_one():
     urls, labels = _urls(400)
-    frame = pd.DataFrame({"url": urls, "type": labels, "registered_domain": [url.split("/")[0][-14:] for url in urls]})
+    frame = _frame(urls, labels)
     report = training.report(frame, "lightgbm", strip_scheme=True, seed=0, repeats=1, why="The inputs are generated.")
-    assert "over 1 domain-grouped split;" in report.summary
+    assert "over 1 domain-grouped split of all lists;" in report.summary
     assert "The inputs are generated." in report.summary
     assert "nan" not in report.to_html({})
     assert "±" not in report.to_html({})

@@ -18,6 +18,31 @@ def test_measures_of_known_answers():
     assert np.isnan(found["TPR at FPR 0.10%"])
 
 
+def test_a_row_of_unknown_kind_counts_as_malicious_and_for_no_class():
+    truth = np.array(["benign", "malware", "malicious"])
+    p = np.array([[0.9, 0.1], [0.2, 0.8], [0.95, 0.05]])
+    found = ev.measures(truth, p, CLASSES)
+    assert found["accuracy"] == 1
+    assert found["ROC AUC"] == 0.5
+    assert ev.per_class(truth, p, CLASSES)["rows"].tolist() == [1, 1]
+
+
+def test_the_interval_of_auc_is_wide_where_rows_come_from_few_domains():
+    generator = np.random.default_rng(0)
+    positive = generator.integers(2, size=2_000) == 1
+    score = positive + generator.normal(scale=2, size=2_000)
+    auc = ev.measures(
+        np.where(positive, "malware", "benign"), np.stack([9 - score, score - 8], axis=1), CLASSES
+    )["ROC AUC"]  # fmt: skip
+    many, few = (ev.auc_interval(positive, score, np.arange(2_000) // size) for size in (1, 400))
+    assert many[0] < auc < many[1]
+    assert 0.02 < many[1] - many[0] < 0.08
+    alone = ev.auc_interval(positive, score, np.where(positive, 0, np.arange(2_000) % 3 + 1))
+    assert alone != many
+    assert ev.auc_interval(positive, positive * 1.0, np.arange(2_000)) == (1, 1)
+    assert few != many
+
+
 def test_tpr_at_a_false_positive_rate():
     score = np.concatenate([np.arange(1000) / 1000, [0.9985, 0.99, 0.5, 2.0]])
     positive = np.concatenate([np.zeros(1000, bool), np.ones(4, bool)])
