@@ -349,7 +349,7 @@ class TestWriting:
         wider = Table("toy", "rows", "Rows.", columns, "part")
         manager.write(wider, frame("b", -1), ["b"], "run")
         assert stored(manager) == [("a", 1), ("b", -1)]
-        with pytest.raises(DeltaTableError, match="n_valid"):
+        with pytest.raises(DeltaTableError, match="rows refused"):
             manager.write(wider, frame("b", -2), ["b"], "run")
         assert manager.stored(wider).version() == 3, "declared, written, declared anew, written"
 

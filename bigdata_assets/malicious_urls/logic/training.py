@@ -89,7 +89,7 @@ def report(
             for name, answer in answers.items():
                 for metric, value in evaluation.measures(truth[test], answer, classes).items():
                     figures_of.setdefault((split, name, metric), []).append(value)
-    held_out = pd.DataFrame(_lists_held_out(rows, classes, compared))
+    held_out = pd.DataFrame(lists_held_out(rows, classes, compared))
     main = {
         metric: values for (split, name, metric), values in figures_of.items() if (split, name) == ("domain", shown)
     }
@@ -114,7 +114,7 @@ def report(
         tables={
             **({"Each list held out, fitted on the others": held_out} if len(held_out) else {}),
             **(
-                {f"ROC AUC of {shown}, fitted on one list": _of_one_list(rows, classes, compared[shown])}
+                {f"ROC AUC of {shown}, fitted on one list": of_one_list(rows, classes, compared[shown])}
                 if len(held_out)
                 else {}
             ),
@@ -166,7 +166,7 @@ def _both_sides(truth: np.ndarray, *sides: np.ndarray) -> bool:
     return all(len(set(truth[side] == BENIGN)) == 2 for side in sides)
 
 
-def _lists_held_out(rows: pd.DataFrame, classes: Sequence[str], makers: Makers) -> Iterator[dict[str, Any]]:
+def lists_held_out(rows: pd.DataFrame, classes: Sequence[str], makers: Makers) -> Iterator[dict[str, Any]]:
     """Figures of models fitted on all lists but one, on that one."""
     truth, lists, domains = (rows[name].to_numpy() for name in ("type", "list", "registered_domain"))
     for held in np.unique(lists):
@@ -195,7 +195,7 @@ def _lists_held_out(rows: pd.DataFrame, classes: Sequence[str], makers: Makers) 
             }
 
 
-def _of_one_list(rows: pd.DataFrame, classes: Sequence[str], make: Callable[[], KnownKinds]) -> pd.DataFrame:
+def of_one_list(rows: pd.DataFrame, classes: Sequence[str], make: Callable[[], KnownKinds]) -> pd.DataFrame:
     """ROC AUC on each other list of a model that was fitted on one alone."""
     urls, truth, lists = (rows[name].to_numpy() for name in ("url", "type", "list"))
     names = np.unique(lists)

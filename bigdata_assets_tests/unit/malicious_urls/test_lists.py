@@ -138,7 +138,7 @@ def test_a_list_is_never_fitted_on_where_it_is_held_out(monkeypatch):
     pool = pooled(rows, 1000, 0).rows
     from bigdata_assets.malicious_urls.logic.classifier import build
 
-    held = list(training._lists_held_out(pool, ["benign", "phishing"], {"m": lambda: build("lightgbm")}))
+    held = list(training.lists_held_out(pool, ["benign", "phishing"], {"m": lambda: build("lightgbm")}))
     assert [row["list"] for row in held if row["model"] == "m"] == ["a", "b"]
     of_list = [set(pool["url"][pool["list"] == name]) for name in "ab"]
     assert fitted == [of_list[1], of_list[0]]
