@@ -98,7 +98,6 @@ def prequential(
             scores += [*parts, parts[0].assign(model="static", probability=static)]
             places.setdefault(snapshot.fit, []).append(parts[0])
             learner.learn_up_to(name)
-            learner.finish()
         for location, parts in places.items():
             place = pd.concat(parts)
             frame = reports.where(F.col("batch").isin(sorted(place["batch"].unique())))

@@ -236,7 +236,6 @@ def _test_then_train(context: dg.AssetExecutionContext, rows: pd.DataFrame, conf
     if training:
         learner.learn_on()
         _tell(context, learner, reports, wanted, missing)
-        learner.finish()
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=ARREST_SCORES.column_names)
     return Outcome(table, learnt_all=training and missing is None)
 

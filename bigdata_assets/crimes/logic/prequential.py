@@ -69,7 +69,8 @@ class TestThenTrain:
         start_name: name of the snapshot that knows the history alone.
         start: makes that one's models, given the first batch's reports; called when there is none.
         refit: fits the Spark models anew on the last of what a snapshot has learnt; gives their location.
-        refit_rows: how many reports must have been learnt since the last fit.
+        refit_rows: after how many reports that is done, whatever run learns them: what scores a batch depends on the
+            stream alone.
         most: most batches that are learnt in this pass; the rest is left to the next.
     """
 
@@ -127,14 +128,6 @@ class TestThenTrain:
         """Learn what is stored beyond: what had to wait for one that is there now."""
         return self._learn(len(self.order) - 1)
 
-    def finish(self) -> None:
-        """Fit the Spark models anew if enough was learnt, and store the newest snapshot with them."""
-        if not self.learnt:
-            return
-        last = self._load(next(reversed(self.learnt)))
-        if last.models.reports - last.fitted_reports >= self.refit_rows:
-            self._save(replace(last, fit=self.refit(last), fitted_reports=last.models.reports))
-
     def known(self) -> Sequence[str]:
         """Keys of all batches that the newest snapshot has learnt."""
         return self.order[: self._newest(len(self.order)) + 1]
@@ -166,8 +159,11 @@ class TestThenTrain:
             known = self._load(self._name(position))
             known.models.learn(rows)
             partition, end = self.ends(key)
-            self._save(replace(known, name=key, position=known.position | {str(partition): end}))
-            self.learnt[key] = known.models.reports
+            learnt = replace(known, name=key, position=known.position | {str(partition): end})
+            if learnt.models.reports - learnt.fitted_reports >= self.refit_rows:
+                learnt = replace(learnt, fit=self.refit(learnt), fitted_reports=learnt.models.reports)
+            self._save(learnt)
+            self.learnt[key] = learnt.models.reports
             position += 1
         return None
 

@@ -13,6 +13,7 @@ from bigdata_assets.crimes.logic.features import WINDOW_CATEGORIES, WINDOW_NUMBE
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+PARTITIONS = 4
 MODELS = ("logistic_regression", "decision_tree", "random_forest", "gradient_boosting")
 PLACE = ("batch", "kafka_partition", "kafka_offset")
 
@@ -38,7 +39,10 @@ def fit(reports: "DataFrame", n_trees: int = 20, seed: int = 0) -> Any:
         classifier.setPredictionCol(f"{name}_prediction").setRawPredictionCol(f"{name}_raw")
         return classifier.setProbabilityCol(f"{name}_probability").setLabelCol("label")
 
-    rows = window_features(reports)
+    # The same rows in the same places however they are stored: what a tree draws depends on where a row is.
+    rows = window_features(
+        reports.repartition(PARTITIONS, "report_id").sortWithinPartitions("report_id", "occurred_at")
+    )
     indexer = StringIndexer(inputCols=list(WINDOW_CATEGORIES), outputCols=indexed, handleInvalid="keep").fit(rows)
     rows = indexer.transform(rows)
     # A tree needs a bin for every category of a column, and one for those that it has not seen.

@@ -66,7 +66,6 @@ def run(store, keys, stored=tuple(ORDER), used=None):
         scores[key] = pd.concat(online_scores(BATCHES[key], snapshot, ()))["probability"].to_numpy()
         one.learn_up_to(key)
     one.learn_on()
-    one.finish()
     return by, scores
 
 
@@ -164,12 +163,16 @@ def test_a_run_killed_after_any_write_can_be_repeated():
 def test_spark_models_are_fitted_once_enough_was_learnt():
     store, refits = Store(), []
     one = learner(store, refit_rows=60, refits=refits)
-    for key in ORDER:
-        one.learn_up_to(key)
-        one.finish()
+    one.learn_up_to("b5")
     assert refits == ["b1", "b3", "b5"]
-    assert store.load("b2").fit == "fit after b1"
+    assert [store.load(key).fit for key in ORDER] == [
+        "", *(f"fit after {key}" for key in ("b1", "b1", "b3", "b3", "b5"))
+    ]  # fmt: skip
     assert store.load("b5").fitted_reports == 180
+    again, one_by_one = Store(), []
+    for key in ORDER:
+        learner(again, refit_rows=60, refits=one_by_one).learn_up_to(key)
+    assert one_by_one == refits, "whatever run learns them"
 
 
 def test_corrections_and_the_history_are_told_apart():
