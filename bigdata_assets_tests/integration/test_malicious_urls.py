@@ -1,5 +1,6 @@
 """The URL branch on real Spark: what is stored after runs, re-runs, backfills, kills and bad files."""
 
+import gzip
 import shutil
 import time
 from collections.abc import Iterator

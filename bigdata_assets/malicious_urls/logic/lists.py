@@ -12,12 +12,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from bigdata_assets.malicious_urls.logic.domains import normalise
-from bigdata_assets.malicious_urls.logic.reading import SUFFIXES
 from bigdata_assets.malicious_urls.tables import BENIGN, UNKNOWN_KIND
 
 PUBLISHED = "malicious_phish"
 """The list of which samples are about as well, called by its name and more: only one of its files is read."""
 PUBLISHED_FILES = ("malicious_phish", "malicious_phish_stratified_28k")
+SUFFIXES = (".csv.gz", ".csv", ".parquet")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 """Names that are safe as a partition key, in a path and in SQL alike."""
 
@@ -55,7 +55,7 @@ def lists(folder: Path) -> dict[str, Path]:
 
 
 def _stem(path: Path) -> str | None:
-    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+    for suffix in SUFFIXES:
         if path.name.endswith(suffix):
             return path.name.removesuffix(suffix)
     return None
