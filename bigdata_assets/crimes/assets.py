@@ -42,8 +42,11 @@ class LearningConfig(dg.Config):
 
     window_models: bool = Field(True, description="Fit and use the Spark models as well as the online one.")
     window_rows: int = Field(20_000, ge=100, le=2_000_000, description="Reports that the Spark models are fitted on.")
-    window_trees: int = Field(20, ge=1, le=500, description="Trees of the random forest; boosting makes half as many.")
-    refit_rows: int = Field(2_000, ge=1, description="New reports after which the Spark models are fitted anew.")
+    rate_rows: int = Field(
+        300_000, ge=0, le=20_000_000, description="Reports before those, that their arrest rates are learnt from."
+    )
+    window_trees: int = Field(20, ge=1, le=500, description="Trees of the random forest, and of boosting.")
+    refit_rows: int = Field(5_000, ge=1, description="New reports after which the Spark models are fitted anew.")
     history_months: int = Field(24, ge=0, le=600, description="Months before the stream that the online model learns.")
 
 

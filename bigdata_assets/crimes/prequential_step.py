@@ -24,7 +24,8 @@ from bigdata_assets.resources.snapshots import SnapshotStore
 from bigdata_assets.runs.ranges import tell_partitions
 from bigdata_assets.streams.batches import parse, topic_of
 
-TAIL_MONTHS = 3
+LEAST_WINDOW = 100
+"""Reports without which no Spark model is fitted."""
 LEARNT_ON = 200
 """Batches that a run learns beyond its own, where they had to wait."""
 REPORT_COLUMNS = [column.name for column in REPORT]
@@ -96,19 +97,28 @@ class Reports:
             models.learn(rows.sort_values(["occurred_at", "report_id"]))
 
     def window(self, key: str | None, rows: int, history_ends: datetime) -> DataFrame | None:
-        """The last reports up to and with a batch, on Spark; where those are too few, the history's last besides."""
-        keys, n = [], 0
+        """The last reports up to and with a batch, on Spark; where those are too few, the history's last besides.
+
+        None where there are hardly any.
+        """
+        keys: list[str] = []
+        n = 0
         for earlier in reversed(self.order[: self.order.index(key) + 1] if key else []):
             if n >= rows:
                 break
             keys.append(earlier)
             n += len(parse(earlier))
         frames = [self.delta.read(CRIME_REPORTS, keys).select(*REPORT_COLUMNS)] if keys else []
-        months = self._months(history_ends)[-TAIL_MONTHS:]
-        if n < rows and months:
+        counts, months, n_older = self.delta.rows_by_partition(HISTORIC_REPORTS), [], 0
+        for month in reversed(self._months(history_ends)):
+            if n + n_older >= rows:
+                break
+            months.append(month)
+            n_older += counts[month]
+        if months:
             tail = self.delta.read(HISTORIC_REPORTS, months).select(*REPORT_COLUMNS)
             frames.append(tail.orderBy(F.desc("occurred_at"), F.desc("report_id")).limit(rows - n))
-        if not frames:
+        if n + n_older < LEAST_WINDOW:
             return None
         return frames[0].unionByName(frames[1]) if len(frames) > 1 else frames[0]
 
@@ -187,12 +197,13 @@ def _test_then_train(context: dg.AssetExecutionContext, rows: pd.DataFrame, conf
     empty = rows.iloc[:0]
 
     def fit(key: str | None, history_ends: datetime) -> str:
-        frame = reports.window(key, config.window_rows, history_ends) if config.window_models else None
+        n_rows = config.window_rows + config.rate_rows
+        frame = reports.window(key, n_rows, history_ends) if config.window_models else None
         if frame is None:
             return ""
         location = snapshots.fit_location(ARREST_MODELS, f"{key or f'{topic}-start'}-{context.run.run_id[:8]}")
-        context.log.info("fitting the Spark models on up to %d reports before the end of %s", config.window_rows, key)
-        window.fit(frame, config.window_trees).write().overwrite().save(location)
+        context.log.info("fitting the Spark models on up to %d reports before the end of %s", n_rows, key)
+        window.fit(frame, config.window_trees, config.window_rows).write().overwrite().save(location)
         return location
 
     def start(first: pd.DataFrame) -> Snapshot:

@@ -9,7 +9,7 @@ import pandas as pd
 from bigdata_assets.crimes.logic.exports import TIME_ZONE
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
     from scipy.sparse import csr_matrix
 
 BITS = 18
@@ -27,10 +27,23 @@ CROSSES = (
 )
 """Pairs and triples that are features of their own: a linear model cannot make them. A time on a round minute, or at
 midnight, is often an estimate: nobody was seen doing it."""
-WINDOW_CATEGORIES = ("iucr", "location_description", "domestic", "beat", "district", "community_area", "fbi_code")
-WINDOW_NUMBERS = ("hour", "weekday")
-NO_CATEGORY = "(none)"
-"""MLlib takes no empty name for a category."""
+WINDOW_NUMBERS = ("hour", "weekday", "domestic", "round_minute", "midnight")
+WINDOW_RATES = (
+    ("iucr",),
+    ("location_description",),
+    ("block",),
+    ("beat",),
+    ("iucr", "location_description"),
+    ("iucr", "domestic"),
+    ("iucr", "block"),
+    ("iucr", "beat"),
+    ("iucr", "district"),
+    ("iucr", "round_minute", "midnight"),
+    ("iucr", "location_description", "domestic"),
+)
+"""What arrest rates are learnt of. Named by the columns, with `_rate`."""
+RATE_BUCKETS = 1 << 18
+"""That values of these are hashed into; a pair of columns has up to some hundred thousand."""
 
 
 def hashed(reports: pd.DataFrame) -> "csr_matrix":
@@ -53,21 +66,30 @@ def hashed(reports: pd.DataFrame) -> "csr_matrix":
 
 
 def window_features(reports: "DataFrame") -> "DataFrame":
-    """The same knowledge as Spark columns for MLlib: categories as text, hour and weekday as numbers, and `label`.
-
-    Other columns of the frame are kept.
+    """The same knowledge as Spark columns for MLlib, all of them numbers: WINDOW_NUMBERS, `label`, and of each of
+    WINDOW_RATES the hash bucket that its values are in, called `<columns>_bucket`. The frame's other columns are kept.
     """
     from pyspark.sql import functions as F
 
     local = F.from_utc_timestamp("occurred_at", TIME_ZONE)
+    made = {
+        "hour": F.hour(local),
+        "weekday": F.dayofweek(local),
+        "round_minute": F.minute(local) % 5 == 0,
+        "midnight": (F.hour(local) == 0) & (F.minute(local) == 0),
+    }
+
+    def column(name: str) -> "Column":
+        return made.get(name, F.col(name))
+
+    def bucket(names: tuple[str, ...]) -> "Column":
+        hashed = F.xxhash64(*map(column, names))
+        return F.pmod(hashed, F.lit(RATE_BUCKETS)).cast("double").alias(f"{'_'.join(names)}_bucket")
+
     return reports.select(
-        *[name for name in reports.columns if name not in WINDOW_CATEGORIES],
-        *[
-            F.coalesce(F.nullif(F.col(name).cast("string"), F.lit("")), F.lit(NO_CATEGORY)).alias(name)
-            for name in WINDOW_CATEGORIES
-        ],
-        F.hour(local).cast("double").alias("hour"),
-        F.dayofweek(local).cast("double").alias("weekday"),
+        *[name for name in reports.columns if name not in WINDOW_NUMBERS],
+        *[column(name).cast("double").alias(name) for name in WINDOW_NUMBERS],
+        *map(bucket, WINDOW_RATES),
         F.col("arrest").cast("double").alias("label"),
     )
 
