@@ -133,6 +133,11 @@ def cross_set(rows: pd.DataFrame, other: pd.DataFrame, models: dict[str, Callabl
     return figures
 
 
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    """Without what the rows cannot tell."""
+    return {name: value for name, value in row.items() if value == value}
+
+
 def all_lists(folder: Path) -> pd.DataFrame:
     """Rows of all lists of the folder, as labelled_urls has them, without Spark."""
     frames = []
@@ -166,8 +171,8 @@ def held_out_lists(rows: pd.DataFrame, n_jobs: int) -> dict[str, Any]:
         "repeated": pool.repeated,
         "contradicting": pool.contradicting,
         "not drawn": pool.not_drawn,
-        "held out": [{name: value for name, value in row.items() if value == value} for row in found],
-        "ensemble fitted on one list": alone.set_index("fitted on").T.to_dict(),
+        "held out": list(map(_told, found)),
+        "ensemble fitted on one list": {row.pop("fitted on"): _told(row) for row in alone.to_dict("records")},
     }
 
 
