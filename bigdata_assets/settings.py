@@ -22,6 +22,7 @@ TOPIC = "KAFKA_*_TOPIC"
 """Variables of streams' topics, such as KAFKA_CRIMES_TOPIC."""
 OWN_CASSANDRA_USER = "bigdata_assets"
 """Of the local Cassandra node."""
+LOOPBACK = "127.0.0.1"
 REFRESH_SENSOR = "refresh"
 """The sensor that refreshes what is made of other assets; here, since `make run` asks for it before it imports them."""
 
@@ -97,8 +98,20 @@ class Settings(BaseModel):
     spark_master: str = Field(
         "local[*]",
         alias="SPARK_MASTER",
-        pattern=r"^(local(\[(\d+|\*)\])?|standalone)$",
-        description="What the local server computes on: local[N], or `standalone`, a master and two workers beside it.",
+        pattern=r"^(local(\[(\d+|\*)\])?|standalone|spark://[A-Za-z0-9._:,-]+|k8s://https?://[A-Za-z0-9._:\[\]-]+)$",
+        description=(
+            "What the local server computes on: local[N]; `standalone`, a master and two workers beside it; or a "
+            "cluster elsewhere, spark://HOST:PORT or k8s://https://HOST:PORT."
+        ),
+    )
+    spark_driver_host: str = Field(
+        LOOPBACK,
+        alias="SPARK_DRIVER_HOST",
+        pattern=r"^[A-Za-z0-9.:-]+$",
+        description=(
+            "Name or address of this machine for a cluster elsewhere and for clients on other machines: the local "
+            "Spark Connect server then listens on all its addresses; by default on loopback alone."
+        ),
     )
     kafka_servers: str = Field(
         "localhost:9092",

@@ -1,7 +1,7 @@
 """Spark over Spark Connect: one client session per step, opened when first used and always stopped."""
 
 import socket
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -28,6 +28,26 @@ SESSION_CONFIGURATION = {
 }
 
 
+def _plaintext_channel(address: str) -> Any:
+    """Sends the token although there is no TLS, as `use_ssl=false` in the address asks for.
+
+    For a network that nobody else is on, such as that of containers: pyspark itself speaks TLS to every host but
+    localhost as soon as there is a token, and retries for minutes where the server does not.
+    """
+    from pyspark.sql.connect.client.core import DefaultChannelBuilder
+
+    class Plaintext(DefaultChannelBuilder):
+        @property
+        def secure(self) -> bool:
+            return False
+
+        def metadata(self) -> Iterable[tuple[str, str]]:
+            token = [("authorization", f"Bearer {self.token}")] if self.token else []
+            return [*super().metadata(), *token]
+
+    return Plaintext(address)
+
+
 class SparkUnreachableError(ConnectionError):
     """No Spark Connect server answers at the address."""
 
@@ -40,7 +60,9 @@ class SparkResource(PySparkResource):
     not stopped hang the process at its exit.
     """
 
-    remote: str = Field(description="Spark Connect address, such as sc://localhost:15002.")
+    remote: str = Field(
+        description="Spark Connect address, such as sc://localhost:15002 or sc://host:15002/;use_ssl=true."
+    )
     spark_config: dict[str, Any] = Field(default={}, description="Session configuration.")
     _session: Any = PrivateAttr(default=None)
 
@@ -62,11 +84,15 @@ class SparkResource(PySparkResource):
             SparkUnreachableError: no server answers. The client alone would retry silently for over 40 s.
         """
         if self._session is None:
-            from pyspark.sql import SparkSession
             from pyspark.sql.connect.client.retries import DefaultPolicy
+            from pyspark.sql.connect.session import SparkSession
 
             self._probe()
-            session = SparkSession.builder.remote(self._address()).create()
+            if "use_ssl=false" in self.remote.split(";"):
+                builder = SparkSession.builder.channelBuilder(_plaintext_channel(self._address()))
+            else:
+                builder = SparkSession.builder.remote(self._address())
+            session = builder.create()
             # 20 s in all, where the client's own 8 minutes let a step hang silently whose server was killed: one that
             # comes back does not know the session.
             session.client.set_retry_policies([DefaultPolicy(max_retries=8, max_backoff=4_000)])
@@ -74,7 +100,7 @@ class SparkResource(PySparkResource):
                 for key, value in {**SESSION_CONFIGURATION, **self.spark_config}.items():
                     session.conf.set(key, value)
             except BaseException:
-                session.release_session_on_close = False  # type: ignore[attr-defined]
+                session.release_session_on_close = False
                 session.stop()
                 raise
             self._session = session

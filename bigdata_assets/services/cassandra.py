@@ -2,14 +2,15 @@
 
 import contextlib
 import json
+import time
 import uuid
 from pathlib import Path
 from typing import Any
 
 from bigdata_assets.resources.cassandra import CassandraResource
-from bigdata_assets.resources.keyspaces import CassandraError, CassandraLoginError, Connection, Keyspace
+from bigdata_assets.resources.keyspaces import CassandraError, CassandraLoginError, Keyspace
 from bigdata_assets.services import jars, secret, template
-from bigdata_assets.services.supervisor import Process, free_port, port_answers
+from bigdata_assets.services.supervisor import POLL_S, Process, free_port, port_answers
 from bigdata_assets.settings import OWN_CASSANDRA_USER, Settings
 
 FLAGS = (
@@ -37,6 +38,9 @@ ALONE = (
 """It waits for no other node."""
 FIRST = ("cassandra", "cassandra")
 """What a new node lets in."""
+CLOSE_FIRST = f"ALTER ROLE {FIRST[0]} WITH SUPERUSER = false AND LOGIN = false"
+TAKE_OVER_S = 90
+"""A new node makes its first login seconds after it has begun to answer."""
 
 
 def cassandra(settings: Settings) -> Process:
@@ -101,22 +105,46 @@ def _answers(settings: Settings) -> bool:
         with own.session() as session:
             _refuse_another(session, settings)
             # Whatever a kill has left undone: the login that every new node has goes last.
-            session.execute(f"ALTER ROLE {FIRST[0]} WITH SUPERUSER = false AND LOGIN = false")
+            session.execute(CLOSE_FIRST)
     except CassandraLoginError:
-        _take_over(own, settings)
+        with contextlib.suppress(CassandraError), own.session(FIRST) as session:
+            _refuse_another(session, settings)
+            _make_role(session, OWN_CASSANDRA_USER, secret(settings.cassandra_password_file))
         return False
     except CassandraError:
         return False
     return True
 
 
-def _take_over(node: Connection, settings: Settings) -> None:
-    """Make our role, by the login of a new node."""
-    password = secret(settings.cassandra_password_file)
-    with contextlib.suppress(CassandraError), node.session(FIRST) as session:
-        _refuse_another(session, settings)
-        session.execute(f"CREATE ROLE IF NOT EXISTS {OWN_CASSANDRA_USER} WITH SUPERUSER = true AND LOGIN = true")
-        session.execute(f"ALTER ROLE {OWN_CASSANDRA_USER} WITH PASSWORD = '{password}'")
+def take_over(settings: Settings) -> None:
+    """Make the user of the settings on a new node elsewhere, and close the login that every new node has.
+
+    Raises:
+        CassandraError: the node is not there, or takes neither login within TAKE_OVER_S: it is somebody's.
+    """
+    node = CassandraResource.of(settings).connection()
+    if node.login is None:
+        raise CassandraError("CASSANDRA_USERNAME and CASSANDRA_PASSWORD say which user to make, and are not set")
+    deadline = time.monotonic() + TAKE_OVER_S
+    while True:
+        try:
+            with node.session() as session:
+                if node.login[0] != FIRST[0]:
+                    session.execute(CLOSE_FIRST)
+            return
+        except CassandraLoginError:
+            if time.monotonic() > deadline:
+                raise
+        with contextlib.suppress(CassandraLoginError), node.session(FIRST) as session:
+            _make_role(session, *node.login)
+        time.sleep(POLL_S)
+
+
+def _make_role(session: Any, user: str, password: str) -> None:
+    """A superuser: once the login of a new node is closed there is no other. A password is a literal in CQL."""
+    role, literal = user.replace('"', '""'), password.replace("'", "''")
+    session.execute(f'CREATE ROLE IF NOT EXISTS "{role}" WITH SUPERUSER = true AND LOGIN = true')
+    session.execute(f"ALTER ROLE \"{role}\" WITH PASSWORD = '{literal}'")
 
 
 def _refuse_another(session: Any, settings: Settings) -> None:

@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 
 import click
 import psutil
 
 from bigdata_assets import settings as settings_module
 from bigdata_assets.services.jars import fetch, pinned
-from bigdata_assets.services.supervisor import Supervisor, holder, is_alive, read_state
+from bigdata_assets.services.supervisor import ServiceError, Supervisor, holder, is_alive, read_state
 
 
 @click.group()
@@ -90,6 +91,50 @@ def down() -> None:
     while is_alive(supervisor):
         time.sleep(0.1)
     click.echo("stopped")
+
+
+@services.command()
+def spark() -> None:
+    """Become the Spark Connect server, without anything that keeps it up: for a container, whose engine does that."""
+    from bigdata_assets.services.spark_connect import spark_connect
+
+    settings = settings_module.load()
+    (settings.services_dir / "logs").mkdir(parents=True, exist_ok=True)
+    *cluster, server = spark_connect(settings)
+    if cluster:
+        raise ServiceError("SPARK_MASTER is standalone, which takes more than one process: use `services up`.")
+    _become(server.command, server.environment)
+
+
+@services.command("code-server")
+@click.option("--host", default=settings_module.LOOPBACK, show_default=True, help="Address to listen on.")
+@click.option("--port", default=4000, show_default=True, help="Port to listen on.")
+def code_server(host: str, port: int) -> None:
+    """Become the code server, for a webserver and a daemon elsewhere; runs that its last one left are ended."""
+    from bigdata_assets.services import stack
+
+    settings = settings_module.load()
+    stack.prepare_dagster_home(settings)
+    # Not `dagster code-server`: that one stays, unusable, when the server it has started dies.
+    command = [sys.executable, "-m", "dagster", "api", "grpc", "-h", host, "-p", str(port)]
+    _become([*command, "-m", "bigdata_assets.definitions", "--location-name", stack.LOCATION], settings.environment())
+
+
+@services.command("take-over-cassandra")
+def take_over_cassandra() -> None:
+    """Make CASSANDRA_USERNAME on a new node of yours, and close the login that every new node has."""
+    from bigdata_assets.resources.keyspaces import CassandraError
+    from bigdata_assets.services.cassandra import take_over
+
+    try:
+        take_over(settings_module.load())
+    except CassandraError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _become(command: list[str], environment: Mapping[str, str | None]) -> None:
+    merged = {**os.environ, **environment}
+    os.execvpe(command[0], command, {n: value for n, value in merged.items() if value is not None})  # noqa: S606
 
 
 @click.command()

@@ -1,10 +1,14 @@
-"""Java archives of the local engines: pinned by version and SHA-256 in templates/jars.toml, fetched once."""
+"""Java archives of the local engines: pinned by version and SHA-256 in templates/jars.toml, fetched once.
+
+As a script: fetches those of an engine, the first argument, into a folder, the second.
+"""
 
 import hashlib
 import importlib.util
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import tomllib
 from dataclasses import dataclass
@@ -72,13 +76,17 @@ def fetch(engine: str, folder: Path) -> list[Path]:
     Raises:
         JarsError: an archive cannot be fetched, or even a fresh download is not the pinned file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     jars = pinned()[engine]
-    with FileLock(folder / ".lock"):
-        wrong = [jar for jar in jars if not _is_pinned(folder / jar.file_name, jar)]
-        if wrong:
-            _fetch_with_ivy(wrong, folder, engine)
+    if _wrong(jars, folder):  # looked at without the lock first: in an image the folder is read-only
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            if wrong := _wrong(jars, folder):
+                _fetch_with_ivy(wrong, folder, engine)
     return [folder / jar.file_name for jar in jars]
+
+
+def _wrong(jars: list[Jar], folder: Path) -> list[Jar]:
+    return [jar for jar in jars if not _is_pinned(folder / jar.file_name, jar)]
 
 
 def _is_pinned(path: Path, jar: Jar) -> bool:
@@ -139,3 +147,7 @@ def _ivy_xml(jars: list[Jar]) -> str:
         '<configurations><conf name="default"/></configurations>'
         f"<dependencies>{dependencies}</dependencies></ivy-module>"
     )
+
+
+if __name__ == "__main__":
+    fetch(sys.argv[1], Path(sys.argv[2]))

@@ -1,4 +1,7 @@
-"""Serves BIGDATA_STORAGE/reports over HTTP on loopback, read-only, for the pictures in the Dagster UI."""
+"""Serves BIGDATA_STORAGE/reports over HTTP, read-only, for the pictures in the Dagster UI.
+
+On loopback; as a script, on the address that is its argument: a container is not reached on its loopback.
+"""
 
 import sys
 from pathlib import Path
@@ -43,7 +46,7 @@ if __name__ == "__main__":
     uvicorn.run(
         # Files below the folder: no listing, no symbolic link out of it.
         Starlette(routes=[Mount("/", StaticFiles(directory=folder))]),
-        host="127.0.0.1",
+        host=sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1",
         port=urlsplit(loaded.reports_url).port or 80,
         log_level="warning",
         headers=HEADERS,

@@ -1,4 +1,7 @@
-"""The local Spark Connect server: on loopback, behind a token, with Delta Lake. As a script: asks it `SELECT 1`."""
+"""The local Spark Connect server: behind a token, with Delta Lake, and on loopback unless SPARK_DRIVER_HOST says else.
+
+As a script: asks it `SELECT 1`.
+"""
 
 import os
 import shutil
@@ -10,14 +13,11 @@ from bigdata_assets import settings as settings_module
 from bigdata_assets.services import jars, secret, template
 from bigdata_assets.services.spark_standalone import EXECUTOR_MEMORY, standalone
 from bigdata_assets.services.supervisor import Process, die_with_parent, free_port, port_answers
-from bigdata_assets.settings import Settings
+from bigdata_assets.settings import LOOPBACK, Settings
 
 CONFIGURATION = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-    "spark.connect.grpc.binding.address": "127.0.0.1",
-    "spark.driver.host": "127.0.0.1",
-    "spark.driver.bindAddress": "127.0.0.1",
     "spark.ui.enabled": "false",
     # Python workers inherit the server's environment; this starts them without the token, and ends what is idle.
     "spark.python.daemon.module": "bigdata_assets.services.python_workers",
@@ -55,8 +55,13 @@ def spark_connect(settings: Settings) -> Iterator[Process]:
     # The second compiler takes two thirds of the server's first minutes, and of a sample there are no more.
     jit = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m " if settings.sources == "sample" else ""
     java_options = f'{jit}-Dlog4j2.configurationFile="{log_config}" -Dbigdata.log="{log_file}"'
+    host = settings.spark_driver_host
+    listens_on = host if host == LOOPBACK else "0.0.0.0"  # noqa: S104 -- what the setting is for
     configuration = {
         **CONFIGURATION,
+        "spark.connect.grpc.binding.address": listens_on,
+        "spark.driver.host": host,
+        "spark.driver.bindAddress": listens_on,
         **cluster_configuration,
         "spark.connect.grpc.binding.port": str(settings.spark_port),
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
@@ -71,7 +76,7 @@ def spark_connect(settings: Settings) -> Iterator[Process]:
     environment: dict[str, str | None] = {
         **settings.environment(),
         "PYSPARK_PYTHON": sys.executable,
-        "SPARK_LOCAL_IP": "127.0.0.1",
+        "SPARK_LOCAL_IP": LOOPBACK if host == LOOPBACK else None,
         "SPARK_HOME": str(jars.spark_home()),
         "SPARK_CONNECT_AUTHENTICATE_TOKEN": own_token,
         # For a client this names the server; spark-submit takes it for its own master and refuses to start.

@@ -34,6 +34,8 @@ def test_defaults_need_no_environment():
         ("BATCH_ROWS", "0"),
         ("MAX_CONCURRENT", "0"),
         ("SPARK_MASTER", "yarn; rm"),
+        ("SPARK_MASTER", "k8s://cluster:6443"),
+        ("SPARK_DRIVER_HOST", "spark 1"),
     ],
 )
 def test_a_bad_value_is_named(name, value):

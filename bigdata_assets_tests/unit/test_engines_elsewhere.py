@@ -1,0 +1,107 @@
+"""Engines that run in containers of their own: addresses, archives that nobody may write, a new node's first login."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from bigdata_assets import settings
+from bigdata_assets.resources.keyspaces import CassandraError, CassandraLoginError
+from bigdata_assets.services import cassandra, jars, spark_connect
+
+JAR = jars.Jar("org.example", "empty", "1", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+
+
+@pytest.fixture
+def read_only_jars(tmp_path, monkeypatch):
+    monkeypatch.setattr(jars, "pinned", lambda: {"spark": [JAR]})
+    folder = tmp_path / "jars"
+    folder.mkdir()
+    (folder / JAR.file_name).touch()
+    monkeypatch.setattr(jars, "FileLock", lambda _: pytest.fail("a lock was taken in a folder that is complete"))
+    return folder
+
+
+def test_archives_of_an_image_are_used_as_they_are(read_only_jars):
+    assert jars.fetch("spark", read_only_jars) == [read_only_jars / "empty-1.jar"]
+    assert [path.name for path in read_only_jars.iterdir()] == ["empty-1.jar"]
+
+
+@pytest.mark.parametrize(
+    ("host", "listens_on"), [("127.0.0.1", "127.0.0.1"), ("spark", "0.0.0.0")], ids=["laptop", "container"]
+)
+def test_the_spark_server_listens_beyond_loopback_only_where_a_name_is_set(tmp_path, read_only_jars, host, listens_on):
+    given = {"BIGDATA_SERVICES": str(tmp_path), "BIGDATA_JARS": str(read_only_jars), "SPARK_DRIVER_HOST": host}
+    [server] = spark_connect.spark_connect(settings.load({**given, "SPARK_MASTER": "spark://master:7077"}))
+    told = dict(part.split("=", 1) for part in server.command if part.startswith("spark.") and "=" in part)
+    assert told["spark.connect.grpc.binding.address"] == told["spark.driver.bindAddress"] == listens_on
+    assert told["spark.driver.host"] == host
+    assert server.command[server.command.index("--master") + 1] == "spark://master:7077"
+
+
+class Node:
+    """A new node: it lets in who has a role, at first `cassandra` alone, and remembers what was asked of it."""
+
+    def __init__(self, login, roles):
+        self.login, self.roles, self.asked = login, dict(roles), []
+
+    def session(self, login=None):
+        user, password = login or self.login
+        node = self
+
+        class Session:
+            def __enter__(self):
+                if node.roles.get(user) != password:
+                    raise CassandraLoginError("no")
+                return SimpleNamespace(execute=node.execute)
+
+            def __exit__(self, *_):
+                return None
+
+        return Session()
+
+    def execute(self, statement):
+        self.asked.append(statement)
+        if "WITH PASSWORD" in statement:
+            self.roles[self.login[0]] = self.login[1]
+
+
+@pytest.fixture
+def node(monkeypatch):
+    def make(login, roles=(cassandra.FIRST,)):
+        made = Node(login, roles)
+        monkeypatch.setattr(
+            cassandra, "CassandraResource", SimpleNamespace(of=lambda _: SimpleNamespace(connection=lambda: made))
+        )
+        return made
+
+    return make
+
+
+def test_a_new_node_gets_our_user_before_its_own_is_closed(node):
+    new = node(("big", "it's"))
+    cassandra.take_over(settings.load({}))
+    assert new.asked == [
+        'CREATE ROLE IF NOT EXISTS "big" WITH SUPERUSER = true AND LOGIN = true',
+        "ALTER ROLE \"big\" WITH PASSWORD = 'it''s'",
+        "ALTER ROLE cassandra WITH SUPERUSER = false AND LOGIN = false",
+    ]
+
+
+def test_a_user_of_the_name_that_every_node_has_is_not_locked_out(node):
+    new = node(("cassandra", "other"))
+    cassandra.take_over(settings.load({}))
+    assert not [statement for statement in new.asked if "LOGIN = false" in statement]
+
+
+def test_a_node_that_takes_neither_login_is_left_alone(node, monkeypatch):
+    monkeypatch.setattr(cassandra, "TAKE_OVER_S", 0)
+    somebodys = node(("big", "x"), roles={("theirs", "y")})
+    with pytest.raises(CassandraLoginError):
+        cassandra.take_over(settings.load({}))
+    assert somebodys.asked == []
+
+
+def test_without_a_user_there_is_nothing_to_make(node):
+    node(None)
+    with pytest.raises(CassandraError, match="CASSANDRA_USERNAME"):
+        cassandra.take_over(settings.load({}))
