@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 INPUTS := requirements.txt requirements-installer.txt pyproject.toml
 
-.PHONY: env run test tests drill soak bench lint format lock clean
+.PHONY: env run test tests drill soak bench lint format lock verify-docker clean
 
 env: $(STAMP)
 	@$(BIN)/bigdata-assets jars >/dev/null
@@ -50,6 +50,9 @@ soak: env
 
 bench: env
 	$(BIN)/python -m benchmarks
+
+verify-docker:
+	$(PYTHON) docker/verify
 
 format: env
 	$(BIN)/ruff check --fix .

@@ -1,9 +1,10 @@
 """Spark over Spark Connect: one client session per step, opened when first used and always stopped."""
 
+import os
 import socket
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlsplit
 
 import dagster as dg
@@ -85,14 +86,9 @@ class SparkResource(PySparkResource):
         """
         if self._session is None:
             from pyspark.sql.connect.client.retries import DefaultPolicy
-            from pyspark.sql.connect.session import SparkSession
 
             self._probe()
-            if "use_ssl=false" in self.remote.split(";"):
-                builder = SparkSession.builder.channelBuilder(_plaintext_channel(self._address()))
-            else:
-                builder = SparkSession.builder.remote(self._address())
-            session = builder.create()
+            session = self._open()
             # 20 s in all, where the client's own 8 minutes let a step hang silently whose server was killed: one that
             # comes back does not know the session.
             session.client.set_retry_policies([DefaultPolicy(max_retries=8, max_backoff=4_000)])
@@ -100,11 +96,23 @@ class SparkResource(PySparkResource):
                 for key, value in {**SESSION_CONFIGURATION, **self.spark_config}.items():
                     session.conf.set(key, value)
             except BaseException:
-                session.release_session_on_close = False
+                session.release_session_on_close = False  # type: ignore[attr-defined]
                 session.stop()
                 raise
             self._session = session
         return self._session
+
+    def _open(self) -> "SparkSession":
+        if "use_ssl=false" not in self.remote.split(";"):
+            from pyspark.sql import SparkSession
+
+            return SparkSession.builder.remote(self._address()).create()
+        from pyspark.sql.connect.session import SparkSession as RemoteSession
+
+        # As `remote` does: functions such as `col` then make Connect's columns.
+        os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
+        builder = RemoteSession.builder.channelBuilder(_plaintext_channel(self._address()))
+        return cast("SparkSession", builder.create())
 
     def stop(self) -> None:
         """Release the session on the server and close the connection; the next use opens a new one."""
