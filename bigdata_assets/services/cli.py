@@ -1,5 +1,6 @@
 """Commands `services` and `run`."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -114,7 +115,10 @@ def code_server(host: str, port: int) -> None:
     from bigdata_assets.services import stack
 
     settings = settings_module.load()
-    stack.prepare_dagster_home(settings)
+    stack.prepare_dagster_home(settings, end_runs=False)
+    if runs := stack.unfinished_runs(settings):
+        # Beside the server, which this process is to become; what ends the one ends the other's container.
+        multiprocessing.Process(target=stack.end_runs_once_served, args=(settings, port, runs)).start()
     # Not `dagster code-server`: that one stays, unusable, when the server it has started dies.
     command = [sys.executable, "-m", "dagster", "api", "grpc", "-h", host, "-p", str(port)]
     _become([*command, "-m", "bigdata_assets.definitions", "--location-name", stack.LOCATION], settings.environment())

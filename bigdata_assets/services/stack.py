@@ -21,6 +21,7 @@ from bigdata_assets.services.kafka import kafka
 from bigdata_assets.services.reports_server import reports_server
 from bigdata_assets.services.spark_connect import spark_connect
 from bigdata_assets.services.supervisor import (
+    POLL_S,
     Process,
     Supervisor,
     free_port,
@@ -186,15 +187,33 @@ def prepare_dagster_home(settings: Settings, *, end_runs: bool = True) -> None:
         end_unfinished_runs(settings, "its process ended with the services that ran it")
 
 
-def end_unfinished_runs(settings: Settings, why: str) -> None:
+def unfinished_runs(settings: Settings) -> list[str]:
+    """Ids of the runs that are said to be under way."""
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        return [run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS))]
+
+
+def end_runs_once_served(settings: Settings, port: int, runs: list[str]) -> None:
+    """Wait for the code server, then end those of the runs that no process works on.
+
+    Not before: the daemon tries a failed run again within seconds and once alone, which takes the code server.
+    """
+    while not _code_server_answers(port):
+        time.sleep(POLL_S)
+    end_unfinished_runs(settings, "its process ended with its code server", runs)
+
+
+def end_unfinished_runs(settings: Settings, why: str, only: list[str] | None = None) -> None:
     """Mark runs as failed or cancelled that no process works on any more: they would stay STARTED for ever.
+
+    Of all runs, or of those named.
 
     Cancelled are those of a `bigdata-assets materialize`: whoever ended it knows, and no alert is to tell of it at the
     next start. The others the daemon tries again. Only called while none of the supervisor's processes lives; a
     `materialize` beside it may.
     """
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
-        for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS)):
+        for run in instance.get_runs(dg.RunsFilter(run_ids=only, statuses=IN_PROGRESS)) if only != [] else []:
             if process_lives(instance, run):
                 continue
             if run.status == dg.DagsterRunStatus.CANCELING or PROCESS in run.tags:

@@ -2,11 +2,15 @@
 
 from types import SimpleNamespace
 
+import dagster as dg
 import pytest
+from click.testing import CliRunner
+from dagster._core.test_utils import create_run_for_test
 
 from bigdata_assets import settings
 from bigdata_assets.resources.keyspaces import CassandraError, CassandraLoginError
-from bigdata_assets.services import cassandra, jars, spark_connect
+from bigdata_assets.services import cassandra, cli, jars, spark_connect, stack
+from bigdata_assets.services.supervisor import ServiceError
 
 JAR = jars.Jar("org.example", "empty", "1", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
 
@@ -105,3 +109,59 @@ def test_without_a_user_there_is_nothing_to_make(node):
     node(None)
     with pytest.raises(CassandraError, match="CASSANDRA_USERNAME"):
         cassandra.take_over(settings.load({}))
+
+
+@pytest.fixture
+def become(monkeypatch):
+    """What a command becomes: its arguments and environment."""
+    became = []
+    monkeypatch.setattr(cli.os, "execvpe", lambda _, command, environment: became.append((command, environment)))
+    return became
+
+
+def test_the_code_server_has_the_runs_of_its_last_life_ended_beside_it(become, monkeypatch, tmp_path):
+    beside = []
+    monkeypatch.setattr(
+        cli.multiprocessing,
+        "Process",
+        lambda target, args: SimpleNamespace(start=lambda: beside.append((target, *args[1:]))),
+    )
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    stack.prepare_dagster_home(settings.load({"DAGSTER_HOME": str(tmp_path)}))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        run_id = create_run_for_test(instance, "left", status=dg.DagsterRunStatus.STARTED).run_id
+    CliRunner().invoke(cli.services, ["code-server", "--host", "0.0.0.0"], catch_exceptions=False)
+    [(command, environment)] = become
+    assert beside == [(stack.end_runs_once_served, 4000, [run_id])]
+    assert " ".join(command[1:]).startswith("-m dagster api grpc -h 0.0.0.0 -p 4000 -m bigdata_assets.definitions")
+    assert environment["DAGSTER_HOME"] == str(tmp_path)
+
+
+def test_runs_are_ended_once_the_code_server_serves_and_no_others(monkeypatch, tmp_path):
+    """A failed run is tried again once: before there is a code server, in vain."""
+    loaded = settings.load({"DAGSTER_HOME": str(tmp_path)})
+    stack.prepare_dagster_home(loaded)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        left, newer = (create_run_for_test(instance, "job", status=dg.DagsterRunStatus.STARTED).run_id for _ in "ab")
+
+        def statuses():
+            return [instance.get_run_by_id(run_id).status.value for run_id in (left, newer)]
+
+        answers, seen = [False, True], []
+        monkeypatch.setattr(stack, "_code_server_answers", lambda _: [seen.append(statuses()), answers.pop(0)][1])
+        stack.end_runs_once_served(loaded, 4000, [left])
+        assert seen == [["STARTED", "STARTED"]] * 2
+        assert statuses() == ["FAILURE", "STARTED"]
+
+
+def test_the_spark_server_is_one_process_and_has_no_address_of_another(become, read_only_jars, monkeypatch, tmp_path):
+    given = {"BIGDATA_SERVICES": str(tmp_path), "BIGDATA_JARS": str(read_only_jars), "SPARK_REMOTE": "sc://localhost:1"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    CliRunner().invoke(cli.services, ["spark"], catch_exceptions=False)
+    [(command, environment)] = become
+    assert command[0].endswith("spark-submit")
+    assert "SPARK_REMOTE" not in environment
+    monkeypatch.setenv("SPARK_MASTER", "standalone")
+    assert isinstance(CliRunner().invoke(cli.services, ["spark"]).exception, ServiceError)
+    assert len(become) == 1
