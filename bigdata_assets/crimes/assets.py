@@ -109,7 +109,7 @@ def crime_reports(context: dg.AssetExecutionContext, crime_messages: pa.Table) -
             is_required=False,
             dagster_type=dg.Nothing,
             kinds={"spark", "scikitlearn"},
-            code_version="1",
+            code_version="2",
             description=(
                 "The arrest models after each batch: a snapshot that knows this batch and all before it, and nothing "
                 "later. Not materialised while an earlier batch is missing: training does not jump a gap."

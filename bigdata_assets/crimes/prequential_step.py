@@ -48,12 +48,14 @@ class StoredSnapshots:
 
     def load(self, name: str) -> Snapshot:
         card, state = self.store.load(ARREST_MODELS, name)
+        # Spark models that other code has fitted read other columns: they are fitted anew after the next batch.
+        is_of_this_code = card["code_version"] == self.code_version
         return Snapshot(
             name,
             OnlineModels.load(state),
             card["position"],
-            card["fit"],
-            card["fitted_reports"],
+            card["fit"] if is_of_this_code else "",
+            card["fitted_reports"] if is_of_this_code else 0,
             datetime.fromisoformat(card["history_ends"]),
         )
 

@@ -331,6 +331,15 @@ def test_spark_models_know_the_history_and_the_window_alone(crimes: Crimes) -> N
     crimes.batches(keys[1], config=config)
     assert_same(crimes.tables(), before)
 
+    stale = next(path for path in _cards(crimes) if path.parent.name == keys[-1])
+    stale.write_text(json.dumps(cards[keys[-1]] | {"code_version": "1"}))
+    crimes.produce(100, resume=True)
+    crimes.batches(crimes.plan()[-1], config=config)
+    newest = crimes.table("arrest_scores", branch="crimes").query("batch not in @keys")
+    assert set(newest["model"]) == {"majority", "iucr_rate", "online_sgd"}, "no Spark model that other code has fitted"
+    cards = {path.parent.name: json.loads(path.read_text()) for path in _cards(crimes)}
+    assert cards[crimes.plan()[-1]]["fit"] not in ("", *(cards[key]["fit"] for key in keys))
+
     # The same stream, in other runs, is scored by the same: also by models that Spark fits anew on the way.
     other = crimes.twin()
     shutil.copytree(Path(crimes.settings.storage) / "crimes", Path(other.settings.storage) / "crimes", ignore=_batched)
