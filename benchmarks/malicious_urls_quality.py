@@ -144,7 +144,7 @@ def all_lists(folder: Path) -> pd.DataFrame:
     for name, path in lists.lists(folder).items():
         batches = [batch for split in reading.plan_splits(UPath(path)) for batch in reading.read_split(split)]
         rows = pa.Table.from_batches(batches).to_pandas()
-        meanings = {**lists.MEANINGS, **lists.MEANINGS_OF.get(name, {})}
+        meanings = {**lists.MEANINGS, **lists.meanings_of(name)}
         rows["type"] = rows["label"].str.strip().str.lower().map(meanings)
         rows = rows[rows["reason"].isna() & rows["type"].notna()]
         agreed = rows[rows.groupby("url")["type"].transform("nunique") == 1].drop_duplicates("url")

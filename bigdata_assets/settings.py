@@ -110,7 +110,8 @@ class Settings(BaseModel):
         pattern=r"^[A-Za-z0-9.:-]+$",
         description=(
             "Name or address of this machine for a cluster elsewhere and for clients on other machines: the local "
-            "Spark Connect server then listens on all its addresses; by default on loopback alone."
+            "Spark Connect server and Spark's own ports then listen on all its addresses, which is for a network that "
+            "nobody else is on; by default on loopback alone."
         ),
     )
     kafka_servers: str = Field(

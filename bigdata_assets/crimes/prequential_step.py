@@ -256,14 +256,22 @@ def _test_then_train(context: dg.AssetExecutionContext, rows: pd.DataFrame, conf
 def _window_scores(
     context: dg.AssetExecutionContext, by_fit: Mapping[str, Sequence[pd.DataFrame]]
 ) -> Iterator[pd.DataFrame]:
-    """Scores of the Spark models, in one query for all batches that have the same."""
+    """Scores of the Spark models, in one query for all batches that have the same.
+
+    Where there are none any more, as other code has fitted them, what they said before stays.
+    """
     from bigdata_assets.crimes.logic import window
 
+    delta = context.resources.delta
     for location, places in by_fit.items():
         place = pd.concat(places)
-        if location and len(place):
-            reports = context.resources.delta.read(CRIME_REPORTS, sorted(place["batch"].unique()))
-            yield from window_scores(place, window.score(location, reports), window.MODELS)
+        batches = sorted(place["batch"].unique())
+        if not location:
+            kept = delta.read_arrow(ARREST_SCORES, batches, where=pc.field("model").isin(window.MODELS))
+            if len(kept):
+                yield kept.to_pandas()
+        elif batches:
+            yield from window_scores(place, window.score(location, delta.read(CRIME_REPORTS, batches)), window.MODELS)
 
 
 def _tell(

@@ -31,7 +31,7 @@ def urls_are_unique(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResu
         LABELLED_URLS,
         "SELECT coalesce(sum(n), 0) AS n, count(*) AS n_distinct "
         "FROM (SELECT count(*) AS n FROM stored GROUP BY list, url)",
-        run_keys(context),
+        _lists(context),
     )
     rows, distinct = counts["n"][0].as_py(), counts["n_distinct"][0].as_py()
     return dg.AssetCheckResult(passed=rows == distinct, metadata={"repeated_urls": rows - distinct, "threshold": 0})
@@ -40,7 +40,7 @@ def urls_are_unique(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResu
 @dg.asset_check(asset=LABELLED_URLS.key, additional_deps=[QUARANTINED_URLS.key], required_resource_keys={"delta"})
 def share_quarantined(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
     """The share of each of the run's lists that could not be used; the worst list decides."""
-    delta, keys = context.resources.delta, run_keys(context)
+    delta, keys = context.resources.delta, _lists(context)
     copies = (
         delta.read_arrow(LABELLED_URLS, keys, columns=["list", "copies"])
         .group_by("list")
@@ -48,8 +48,7 @@ def share_quarantined(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckRe
     )
     kept = dict(zip(copies["list"].to_pylist(), copies["copies_sum"].to_pylist(), strict=True))
     refused = delta.rows_by_partition(QUARANTINED_URLS, keys)
-    lists = keys if keys is not None else sorted({*kept, *refused})
-    return share_result({name: (kept.get(name, 0), refused[name]) for name in lists})
+    return share_result({name: (kept.get(name, 0), refused[name]) for name in keys})
 
 
 @dg.asset_check(asset=LABELLED_URLS.key, required_resource_keys={"delta"})
@@ -150,12 +149,23 @@ def total_variation(counts: dict[str, int], prior: dict[str, float]) -> float:
     return sum(abs(counts.get(name, 0) / total - prior.get(name, 0.0)) for name in {*counts, *prior}) / 2
 
 
+def _all_lists(context: dg.AssetCheckExecutionContext) -> list[str]:
+    """Those that are partitions: rows of others, and of before there were any, are not read."""
+    return sorted(context.instance.get_dynamic_partitions(str(URL_LISTS.name)))
+
+
+def _lists(context: dg.AssetCheckExecutionContext) -> list[str]:
+    """The run's; all where the check is run by itself."""
+    keys = run_keys(context)
+    return _all_lists(context) if keys is None else keys
+
+
 def _class_shares(context: dg.AssetCheckExecutionContext) -> dict[str, float]:
     """Of the labelled URLs of all lists, those of unknown kind shared out among the kinds, as the classifier does it.
 
     One short column, without Spark: a query of a step's own takes seconds to begin.
     """
-    lists = context.instance.get_dynamic_partitions(str(URL_LISTS.name))
+    lists = _all_lists(context)
     types = context.resources.delta.read_arrow(LABELLED_URLS, lists, columns=["type"])["type"]
     shares = {row["values"].as_py(): row["counts"].as_py() / len(types) for row in pc.value_counts(types)}
     kinds = {name: share for name, share in shares.items() if name not in (BENIGN, UNKNOWN_KIND)}

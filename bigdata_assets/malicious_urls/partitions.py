@@ -12,7 +12,6 @@ from upath import UPath
 from bigdata_assets.branch import Available
 from bigdata_assets.malicious_urls.sample import write_landing_files
 from bigdata_assets.malicious_urls.source import SOURCE
-from bigdata_assets.malicious_urls.tables import LABELLED_URLS
 from bigdata_assets.sources import Sources, SourceUnavailableError
 
 URL_LISTS = dg.DynamicPartitionsDefinition(name="url_lists")
@@ -77,10 +76,11 @@ def available_lists(sources: Sources) -> list[str]:
 
 
 def add_lists(instance: dg.DagsterInstance, found: Sequence[str]) -> None:
-    """Make lists partitions; those of other sources, never read, are partitions no more."""
+    """Make lists partitions. Those that the input has no more are none, and nothing learns from their rows any more."""
     instance.add_dynamic_partitions(str(URL_LISTS.name), found)
-    stored = instance.get_materialized_partitions(LABELLED_URLS.key)
-    for name in set(instance.get_dynamic_partitions(str(URL_LISTS.name))) - {*found, *stored}:
+    known = set(instance.get_dynamic_partitions(str(URL_LISTS.name)))
+    for name in sorted(known - set(found)) if found else []:
+        LOG.warning("the list %s is not among the sources any more: it is a partition of labelled_urls no more", name)
         instance.delete_dynamic_partition(str(URL_LISTS.name), name)
 
 

@@ -197,7 +197,8 @@ class KnownKinds(ClassifierMixin, BaseEstimator):
         known = answers[:, ~unknown]
         of_kinds = known * (self.classes_ != BENIGN)
         shares = of_kinds / np.maximum(of_kinds.sum(axis=1, keepdims=True), np.finfo(float).tiny)
-        return np.asarray(known + answers[:, unknown] * shares)
+        # Of what adds up to 1 a float may be a little more.
+        return np.minimum(known + answers[:, unknown] * shares, 1.0)
 
     def predict(self, X: Sequence[str]) -> np.ndarray:  # noqa: N803
         return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])

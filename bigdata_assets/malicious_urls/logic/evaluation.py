@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import stats
 from sklearn import metrics
 
-from bigdata_assets.malicious_urls.tables import BENIGN, UNKNOWN_KIND
+from bigdata_assets.malicious_urls.tables import BENIGN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +30,7 @@ def measures(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str
         classes: class names, sorted.
     """
     malicious, score = truth != BENIGN, malicious_probability(probabilities, classes)
-    told = np.isin(truth, [name for name in classes if name != UNKNOWN_KIND])
+    told = np.isin(truth, list(classes))
     known, safe = truth[told], np.clip(probabilities[told], 1e-12, 1)
     predicted = np.asarray(classes)[safe.argmax(axis=1)]
     return {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from bigdata_assets.malicious_urls.logic.lists import MEANINGS, MEANINGS_OF
+from bigdata_assets.malicious_urls.logic.lists import MEANINGS, meanings_of
 
 
 def classified(rows: DataFrame, lists: Mapping[str, str]) -> DataFrame:
@@ -20,8 +20,8 @@ def classified(rows: DataFrame, lists: Mapping[str, str]) -> DataFrame:
     label = F.lower(F.trim("label"))
     known = [
         F.when((F.col("list") == name) & (label == text), F.lit(class_))
-        for name, meanings in MEANINGS_OF.items()
-        for text, class_ in meanings.items()
+        for name in lists.values()
+        for text, class_ in meanings_of(name).items()
     ]
     usual = F.try_element_at(F.create_map(*map(F.lit, itertools.chain(*MEANINGS.items()))), label)
     return rows.withColumn("list", F.try_element_at(of_file, F.col("batch"))).withColumn(

@@ -15,8 +15,8 @@ from bigdata_assets.malicious_urls.logic.domains import normalise
 from bigdata_assets.malicious_urls.tables import BENIGN, UNKNOWN_KIND
 
 PUBLISHED = "malicious_phish"
-"""The list of which samples are about as well, called by its name and more: only one of its files is read."""
-PUBLISHED_FILES = ("malicious_phish", "malicious_phish_stratified_28k")
+PUBLISHED_FILES = ("malicious_phish", "malicious_phish_stratified_28k", "malicious_phish_first_41980")
+"""Files of one list: the published one, and samples of it that are about. The first that is there is read."""
 SUFFIXES = (".csv.gz", ".csv", ".parquet")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 """Names that are safe as a partition key, in a path and in SQL alike."""
@@ -29,8 +29,11 @@ MEANINGS: Mapping[str, str] = {
     **dict.fromkeys(("defacement", "defaced"), "defacement"),
 }
 """Classes by what lists call them, in small letters. -1 is not here: some lists mean by it what others mean by 1."""
-MEANINGS_OF: Mapping[str, Mapping[str, str]] = {"ebbu2017_pdd": {"1": "phishing"}}
-"""What is known of a list beyond that, by its name."""
+MEANINGS_OF: Mapping[str, Mapping[str, str]] = {
+    "ebbu2017": {"1": "phishing"},
+    "phiusiil": {"1": BENIGN, "0": "phishing"},
+}
+"""What is known of lists beyond that, by how their names begin, in small letters."""
 
 LOG = logging.getLogger(__name__)
 
@@ -39,19 +42,29 @@ def lists(folder: Path) -> dict[str, Path]:
     """The lists in a folder, by name: each file that can be read is one, called like it without its ending.
 
     Of files that are the same list (in another format, or samples of malicious_phish.csv) the first is taken, the
-    published one before samples. Files that cannot be a partition's name are left out, which is told.
+    published one before samples. What is left out is told.
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir(), key=_preference) if folder.is_dir() else []:
+        if path.name.startswith((".", "_")):
+            continue
         stem = _stem(path)
-        if stem is None or path.name.startswith((".", "_")) or not path.is_file():
-            continue
-        if not NAME.fullmatch(stem) or "..." in stem:
+        name = PUBLISHED if stem in PUBLISHED_FILES else stem
+        if name is None or not path.is_file():
+            LOG.warning("%s is no list: those are files called .csv, .csv.gz or .parquet", path)
+        elif not NAME.fullmatch(name) or "..." in name:
             LOG.warning("%s cannot be a list of that name: use letters, digits, dots, _ and - alone", path)
-            continue
-        name = PUBLISHED if re.fullmatch(rf"{PUBLISHED}(_.*)?", stem) else stem
-        found.setdefault(name, path)
+        elif name in found:
+            LOG.warning("%s is not read: the list %s is read from %s", path, name, found[name].name)
+        else:
+            found[name] = path
     return dict(sorted(found.items()))
+
+
+def meanings_of(name: str) -> dict[str, str]:
+    """What is known of a list's labels beyond MEANINGS."""
+    known = (its for begin, its in MEANINGS_OF.items() if name.lower().startswith(begin))
+    return {label: class_ for its in known for label, class_ in its.items()}
 
 
 def _stem(path: Path) -> str | None:

@@ -11,7 +11,7 @@ SELECT to_date(landed_at) AS day,
        max(probability) AS max_probability,
        min(landed_at) AS first_seen,
        max(landed_at) AS last_seen
-FROM (SELECT *, greatest(p_benign, p_defacement, p_malware, p_phishing) AS probability FROM {predictions})
+FROM (SELECT *, greatest(p_benign, p_defacement, p_malicious, p_malware, p_phishing) AS probability FROM {predictions})
 GROUP BY ALL
 """
 

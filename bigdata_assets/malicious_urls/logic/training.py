@@ -20,6 +20,8 @@ MAJORITY, SCHEME_RULE = "majority", "scheme rule"
 COMPARED = ("ngram_linear", "lightgbm")
 """Families beside the chosen one: the plain linear one, and trees of lexical features."""
 MOST_OF_A_LIST = 50_000
+LEAST_DOMAINS = 50
+"""Of benign URLs, and of others, that a model of the report is fitted on."""
 PERMUTED_ROWS = 2_000
 PERMUTED_FEATURES = 40
 
@@ -98,7 +100,7 @@ def report(
     return Report(
         title="URL classifier on lists and domains it has not seen",
         summary=(
-            _told_of_lists(of_lists, shown)
+            _told_of_lists(of_lists, shown, set(rows["list"]))
             + f"{shown}: accuracy {_told(main['accuracy'], 3)}, ROC AUC {_told(main['ROC AUC'], 3)} over {repeats} "
             f"domain-grouped split{'s' if repeats > 1 else ''} of all lists; the scheme rule alone has accuracy "
             f"{baseline:.3f}. " + " ".join([*splits.REASONS.values(), _told_of_pool(pool, most), why]).strip()
@@ -166,12 +168,18 @@ def _both_sides(truth: np.ndarray, *sides: np.ndarray) -> bool:
     return all(len(set(truth[side] == BENIGN)) == 2 for side in sides)
 
 
+def _can_be_fitted(truth: np.ndarray, domains: np.ndarray, train: np.ndarray) -> bool:
+    """Whether there are domains enough, of benign rows and of others, for each fold to have some of both."""
+    of_benign, of_others = (domains[train][(truth[train] == BENIGN) == which] for which in (True, False))
+    return min(len(np.unique(of_benign)), len(np.unique(of_others))) >= LEAST_DOMAINS
+
+
 def lists_held_out(rows: pd.DataFrame, classes: Sequence[str], makers: Makers) -> Iterator[dict[str, Any]]:
     """Figures of models fitted on all lists but one, on that one."""
     truth, lists, domains = (rows[name].to_numpy() for name in ("type", "list", "registered_domain"))
     for held in np.unique(lists):
         train, test = np.flatnonzero(lists != held), np.flatnonzero(lists == held)
-        if not _both_sides(truth, train, test):
+        if not _can_be_fitted(truth, domains, train) or not _both_sides(truth, test):
             continue
         malicious, new = truth[test] != BENIGN, ~np.isin(domains[test], np.unique(domains[train]))
         for name, answer in _answers(rows, train, test, classes, makers)[0].items():
@@ -197,12 +205,12 @@ def lists_held_out(rows: pd.DataFrame, classes: Sequence[str], makers: Makers) -
 
 def of_one_list(rows: pd.DataFrame, classes: Sequence[str], make: Callable[[], KnownKinds]) -> pd.DataFrame:
     """ROC AUC on each other list of a model that was fitted on one alone."""
-    urls, truth, lists = (rows[name].to_numpy() for name in ("url", "type", "list"))
+    urls, truth, lists, domains = (rows[name].to_numpy() for name in ("url", "type", "list", "registered_domain"))
     names = np.unique(lists)
     table = []
     for alone in names:
         train = lists == alone
-        if not _both_sides(truth, train):
+        if not _can_be_fitted(truth, domains, train):
             continue
         model = make().fit(urls[train].tolist(), truth[train])
         row: dict[str, Any] = {"fitted on": alone}
@@ -215,11 +223,20 @@ def of_one_list(rows: pd.DataFrame, classes: Sequence[str], make: Callable[[], K
     return pd.DataFrame(table)
 
 
-def _told_of_lists(of_lists: pd.DataFrame, shown: str) -> str:
-    if not len(of_lists):
+def _told_of_lists(of_lists: pd.DataFrame, shown: str, lists: set[str]) -> str:
+    if len(lists) == 1:
         return "There is one list: how the classifier does on another is not known, and often it is far worse. "
+    left_out = sorted(lists - set(of_lists["list"])) if len(of_lists) else sorted(lists)
+    told = (
+        f"Not held out: {', '.join(left_out)}, which have no benign or no malicious URLs, or beside which there are "
+        "too few domains to learn from. "
+        if left_out
+        else ""
+    )
+    if not len(of_lists):
+        return told
     worst = of_lists.loc[of_lists["ROC AUC"].idxmin()]
-    return (
+    return told + (
         f"On a list that it was not fitted on {shown} has a ROC AUC of {of_lists['ROC AUC'].mean():.3f} in the mean, "
         f"{worst['ROC AUC']:.3f} ({worst['low']:.3f} to {worst['high']:.3f}) on the worst, {worst['list']}. "
     )

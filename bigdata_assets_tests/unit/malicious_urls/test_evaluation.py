@@ -25,6 +25,8 @@ def test_a_row_of_unknown_kind_counts_as_malicious_and_for_no_class():
     assert found["accuracy"] == 1
     assert found["ROC AUC"] == 0.5
     assert ev.per_class(truth, p, CLASSES)["rows"].tolist() == [1, 1]
+    truth[1] = "malicious"
+    assert ev.measures(truth, p, ["benign", "malicious"])["accuracy"] == pytest.approx(2 / 3)
 
 
 def test_the_interval_of_auc_is_wide_where_rows_come_from_few_domains():

@@ -4,7 +4,7 @@ import pytest
 
 from bigdata_assets.malicious_urls.logic import training
 from bigdata_assets.malicious_urls.logic.classifier import KnownKinds
-from bigdata_assets.malicious_urls.logic.lists import lists, pooled
+from bigdata_assets.malicious_urls.logic.lists import lists, meanings_of, pooled
 from bigdata_assets.malicious_urls.tables import CLASSES
 
 
@@ -21,6 +21,7 @@ def test_each_file_is_a_list_but_samples_of_the_published_one_are_that_one(tmp_p
         "ebbu2017_pdd.parquet",
         "own.csv",
         "own.parquet",
+        "malicious_phish_of_mine.csv",
         "with space.csv",
         "notes.txt",
         ".hidden.csv",
@@ -29,9 +30,17 @@ def test_each_file_is_a_list_but_samples_of_the_published_one_are_that_one(tmp_p
     assert found == {
         "ebbu2017_pdd": "ebbu2017_pdd.parquet",
         "malicious_phish": "malicious_phish_stratified_28k.csv.gz",
+        "malicious_phish_of_mine": "malicious_phish_of_mine.csv",
         "own": "own.csv",
     }
-    assert "with space.csv cannot be a list of that name" in caplog.text
+    for told in (
+        "with space.csv cannot be a list of that name",
+        "own.parquet is not read: the list own is read from own.csv",
+        "malicious_phish_first_41980.csv.gz is not read",
+        "notes.txt is no list",
+    ):
+        assert told in caplog.text
+    assert ".hidden" not in caplog.text
     _touch(tmp_path, "malicious_phish.csv")
     assert lists(tmp_path)["malicious_phish"].name == "malicious_phish.csv"
     assert lists(tmp_path / "none") == {}
@@ -91,6 +100,19 @@ def test_an_unknown_kind_is_shared_out_among_the_kinds():
     assert answers[2, 0] == 0.5
 
 
+def test_what_adds_up_to_one_is_not_more():
+    labels = ["benign", "malicious", "malware", "phishing"]
+    answers = np.random.default_rng(0).dirichlet([1, 1, 1], 1_000)
+    model = KnownKinds(_Fixed(np.insert(answers, 0, 0, axis=1))).fit(labels, labels)
+    assert model.predict_proba(labels).max() <= 1
+
+
+def test_labels_that_a_known_list_means_otherwise():
+    assert meanings_of("PhiUSIIL_Phishing_URL_Dataset") == {"1": "benign", "0": "phishing"}
+    assert meanings_of("ebbu2017_pdd") == {"1": "phishing"}
+    assert meanings_of("own") == {}
+
+
 def test_where_no_list_tells_kinds_the_unknown_one_is_an_answer():
     labels = ["benign", "malicious"]
     model = KnownKinds(_Fixed([[0.2, 0.8]])).fit(labels, labels)
@@ -128,6 +150,18 @@ def test_each_list_is_held_out_and_what_one_gives_alone_is_told():
     assert "fitted on lightgbm" in report.summary
     assert {e.split for e in report.evaluations} == {"domain", "random", "list a", "list b", "list c"}
     assert report.numbers["ROC AUC, worst list held out"] > 0.99
+
+
+def test_a_list_too_small_to_learn_from_is_told_and_the_report_is_made():
+    small = [("tiny", "x.org/login/1", "phishing"), ("tiny", "x.org/news/2", "benign")]
+    report = training.report(_rows(*_list("a", 300, "phishing", 0), *small), "ensemble", True, 0, repeats=1, folds=2)
+    assert "Not held out: a, which" in report.summary
+    assert set(report.tables["Each list held out, fitted on the others"]["list"]) == {"tiny"}
+
+
+def test_of_lists_that_tell_no_kinds_malicious_rows_count_as_well():
+    report = training.report(_rows(*_list("a", 300, "malicious", 0)), "lightgbm", True, 0, repeats=1)
+    assert 0.3 < report.numbers["accuracy of the majority"] < 0.7
 
 
 def test_a_list_is_never_fitted_on_where_it_is_held_out(monkeypatch):
