@@ -333,7 +333,7 @@ def test_spark_models_know_the_history_and_the_window_alone(crimes: Crimes) -> N
 
     stale = next(path for path in _cards(crimes) if path.parent.name == keys[-1])
     stale.write_text(json.dumps(cards[keys[-1]] | {"code_version": "1"}))
-    crimes.produce(100, resume=True)
+    crimes.produce(400, resume=True)
     crimes.batches(crimes.plan()[-1], config=config)
     newest = crimes.table("arrest_scores", branch="crimes").query("batch not in @keys")
     assert set(newest["model"]) == {"majority", "iucr_rate", "online_sgd"}, "no Spark model that other code has fitted"
