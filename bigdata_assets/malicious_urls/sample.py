@@ -67,15 +67,16 @@ def _csv(header: tuple[str, ...], rows: list[tuple[str, str]]) -> str:
 
 
 def _url(rng: random.Random, kind: str) -> str:
+    www = "www." if rng.random() < 0.2 else ""
     host = rng.choice(SHARED_HOSTS) if rng.random() < 0.15 else f"{_word(rng)}{_word(rng)}.{rng.choice(SUFFIXES)}"
     path = {"benign": _benign, "defacement": _defacement, "phishing": _phishing, "malware": _malware}[kind](rng)
     if kind == "malware" and rng.random() < 0.5:
-        host = ".".join(str(rng.randrange(1, 255)) for _ in range(4))
+        www, host = "", ".".join(str(rng.randrange(1, 255)) for _ in range(4))
     if kind == "phishing" and rng.random() < 0.6:
         host = f"{rng.choice(BRANDS)}-{rng.choice(('login', 'secure', 'verify'))}.{host}"
     # As in the published file, the scheme tells the types apart although it says nothing of a URL's danger.
     scheme = "http://" if rng.random() < {"benign": 0.1, "defacement": 1, "malware": 0.9, "phishing": 0.3}[kind] else ""
-    return f"{scheme}{'www.' if rng.random() < 0.2 else ''}{host}{path}"
+    return f"{scheme}{www}{host}{path}"
 
 
 def _word(rng: random.Random) -> str:

@@ -329,7 +329,7 @@ class TestWriting:
         self, manager: DeltaIOManager
     ) -> None:
         manager.write(ROWS, frame("a", 1), ["a"], "run")
-        more = Column("more", T.LongType(), "More.", nullable=True)
+        more = Column("more", T.LongType(), "More.", nullable=True, check="more > 0")
         longer = Table("toy", "rows", "Rows.", (*ROWS.columns, more), "part")
 
         def found() -> list[tuple[int, int | None]]:
@@ -342,6 +342,8 @@ class TestWriting:
         manager.write(longer, frame("b", 2).assign(more=pd.array([7], "Int64")), ["b"], "run")
         assert found() == [(1, None), (2, 7)]
         assert stored(manager) == [("a", 1), ("b", 2)], "a declaration of before reads on"
+        with pytest.raises(DeltaTableError, match="rows refused"):
+            manager.write(longer, frame("c", 3).assign(more=pd.array([0], "Int64")), ["c"], "run")
 
     def test_a_condition_that_was_declared_anew_holds_from_then_on(self, manager: DeltaIOManager) -> None:
         manager.write(ROWS, frame("a", 1), ["a"], "run")

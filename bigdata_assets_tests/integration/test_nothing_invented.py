@@ -11,7 +11,7 @@ from bigdata_assets import definitions, runtime
 from bigdata_assets.branch import Available
 from bigdata_assets.crimes.partitions import CRIME_BATCHES, MONTHS
 from bigdata_assets.crimes.tables import CRIME_REPORTS
-from bigdata_assets.malicious_urls.partitions import LANDED_FILES
+from bigdata_assets.malicious_urls.partitions import LANDED_FILES, URL_LISTS
 from bigdata_assets.malicious_urls.tables import PREDICTIONS
 from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.settings import Settings
@@ -74,7 +74,7 @@ def test_a_selection_of_one_branch_makes_no_sample_of_another_and_asks_no_kafka(
     asked = []
     monkeypatch.setattr(KafkaResource, "_connection", lambda self: asked.append(self) or 1 / 0)
     with dg.DagsterInstance.from_config(str(user.dagster_home)) as instance:
-        assert set(partitions_for(user, instance, PREDICTIONS.key)) == {LANDED_FILES}
+        assert set(partitions_for(user, instance, PREDICTIONS.key)) == {URL_LISTS, LANDED_FILES}
     assert asked == []
     assert not list((user.services_dir.parent / "sources").glob("*/gravitational_waves"))
 

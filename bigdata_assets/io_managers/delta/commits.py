@@ -231,15 +231,19 @@ class DeltaWriter(DeltaReader):
                     commit_properties=CommitProperties(max_commit_retries=0),
                 )
         stored = self._to_write(table)
-        if added := table.addable(spark_schema(stored)):
-            # Another writer may be adding them too.
-            with contextlib.suppress(CommitFailedError):
-                stored.alter.add_columns(Schema.from_json(StructType(added).json()).fields)
-            stored = self.stored(table)
-        configuration = stored.metadata().configuration
-        if changed := {name: value for name, value in table.checks_kept.items() if configuration.get(name) != value}:
+        added, configuration = table.addable(spark_schema(stored)), stored.metadata().configuration
+        # One that is there no more somebody has dropped, which the schema check tells.
+        kept = {*configuration, *(f"delta.constraints.{field.name}_valid" for field in added)}
+        checks = {name: value for name, value in table.checks_kept.items() if name in kept}
+        # Before the columns that they are of: those are added the next time, if this is cut off here. Another writer
+        # may be at it too.
+        if changed := {name: value for name, value in checks.items() if configuration.get(name) != value}:
             with contextlib.suppress(CommitFailedError):
                 stored.alter.set_table_properties(changed, raise_if_not_exists=False)
+            stored = self.stored(table)
+        if added:
+            with contextlib.suppress(CommitFailedError):
+                stored.alter.add_columns(Schema.from_json(StructType(added).json()).fields)
             stored = self.stored(table)
         if differences := table.difference(spark_schema(stored)):
             raise DeltaTableError(
