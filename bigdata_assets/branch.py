@@ -7,11 +7,14 @@ from typing import Any, TypeAlias
 import dagster as dg
 
 from bigdata_assets.catalogue import schema_check
-from bigdata_assets.settings import Settings
+from bigdata_assets.settings import PROJECT_ROOT, Settings
 from bigdata_assets.streams.assets import batch_sensor, messages_asset
 from bigdata_assets.streams.planner import Planner
 from bigdata_assets.streams.stream import Stream
 from bigdata_assets.tables import Table
+
+CADENCE, REAL_TIME, BATCH = "cadence", "real-time", "batch"
+"""A tag of each asset: real-time ones follow their input by themselves once the stream's sensor is on."""
 
 Available: TypeAlias = Mapping[dg.PartitionsDefinition, Sequence[str]]
 """Partitions that the inputs call for, of each partitioning."""
@@ -63,12 +66,20 @@ class Branch:
         """The branch as Dagster sees it."""
         assets = [*self.assets, *map(messages_asset, self.streams)]
         return dg.Definitions(
-            assets=[self._in_runs_of(settings.batches_per_run, asset) for asset in assets],
+            assets=[self._in_runs_of(settings.batches_per_run, asset).map_asset_specs(self._told) for asset in assets],
             asset_checks=[*map(schema_check, self.tables), *self.checks],
             jobs=[*self.jobs, *(_job(stream, assets) for stream in self.streams)],
             sensors=[*self.sensors, *map(batch_sensor, self.streams)],
             schedules=self.schedules,
         )
+
+    def _told(self, spec: dg.AssetSpec) -> dg.AssetSpec:
+        """With its cadence as a tag, which the catalogue can be filtered by, and its branch's page."""
+        of_streams = spec.partitions_def is not None and spec.partitions_def in [one.partitions for one in self.streams]
+        cadence = REAL_TIME if of_streams or spec.automation_condition else BATCH
+        page = PROJECT_ROOT / "docs" / f"{self.name}.md"
+        metadata = {"docs": dg.MetadataValue.path(str(page))} if page.is_file() else {}
+        return spec.merge_attributes(tags={CADENCE: cadence}, metadata=metadata)
 
     def _in_runs_of(self, batches: int, asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
         """A backfill of a stream's asset takes as many batches a run as its sensor: they bound its memory."""

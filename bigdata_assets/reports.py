@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pandas as pd
 
@@ -36,6 +36,10 @@ FIRST_YEAR, LAST_YEAR = 1900, 2100
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
+Better: TypeAlias = Literal["more", "less", "near 0"]
+"""Which figures are the better ones."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """One measured number of one model, as `models/model_ledger` keeps it."""
@@ -48,6 +52,12 @@ class Evaluation:
     """What the value is to be compared with, such as `majority`."""
     baseline_value: float
     """The baseline's figure for the same metric on the same rows."""
+    low: float | None = None
+    """Where the value's interval begins, None or NaN where none was measured; `high` is its end."""
+    high: float | None = None
+    interval: str | None = None
+    """What the interval is, such as `95 %, over registered domains`."""
+    better: Better = "more"
 
 
 @dataclass(frozen=True)

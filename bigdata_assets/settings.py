@@ -212,6 +212,11 @@ class Settings(BaseModel):
     ui_port: int = Field(
         3000, alias="DAGSTER_WEBSERVER_PORT", gt=0, lt=65536, description="Port of the Dagster UI of `make run`."
     )
+    ui_hosts: str = Field(
+        "",
+        alias="BIGDATA_UI_HOSTS",
+        description="Names, with commas between, by which a proxy makes UI and reports reachable; others are refused.",
+    )
     max_concurrent: int = Field(
         default_factory=_max_concurrent,
         alias="MAX_CONCURRENT",
@@ -288,6 +293,11 @@ class Settings(BaseModel):
     def private_suffixes(self) -> bool:
         """Whether registered domains of URLs are below private suffixes too."""
         return self.url_suffixes == "private"
+
+    @property
+    def ui_host_names(self) -> list[str]:
+        """Names of UI and reports beside the loopback's."""
+        return [name for host in self.ui_hosts.split(",") if (name := host.strip())]
 
     @property
     def token_file(self) -> Path:

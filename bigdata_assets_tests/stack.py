@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable
@@ -38,6 +39,15 @@ class Ui:
         except (OSError, KeyError, TypeError, ValueError):
             return False
         return bool(found and found["assetNodes"])
+
+    def status_of_another_name(self, url: str) -> int:
+        """What a server answers to somebody who has another name of it, as a page with a rebound name has."""
+        request = urllib.request.Request(url, headers={"Host": "rebound.example"})
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
 
     def materialized_partitions(self, asset: str, branch: str = "malicious_urls") -> set[str]:
         query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
@@ -124,6 +134,12 @@ class Stack:
     def wait_for(self, condition: Callable[[], Any], within_s: float, what: str) -> None:
         wait_for(lambda: condition() or self.process.poll() is not None, within_s, what)
         assert self.process.poll() is None, self.printed()
+
+    def listens_on(self) -> set[str]:
+        """Addresses that any process of it listens on."""
+        family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+        sockets = [one for process in family for one in process.net_connections("inet")]
+        return {one.laddr.ip.removeprefix("::ffff:") for one in sockets if one.status == psutil.CONN_LISTEN}
 
     def stop(self) -> None:
         """Ctrl-C: it ends well and leaves nothing behind."""

@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from bigdata_assets import settings as settings_module
+from bigdata_assets.services.own_hosts import OwnHosts
 from bigdata_assets.services.supervisor import Process, port_answers
 from bigdata_assets.settings import Settings
 
@@ -45,7 +47,10 @@ if __name__ == "__main__":
     folder.mkdir(parents=True, exist_ok=True)
     uvicorn.run(
         # Files below the folder: no listing, no symbolic link out of it.
-        Starlette(routes=[Mount("/", StaticFiles(directory=folder))]),
+        Starlette(
+            routes=[Mount("/", StaticFiles(directory=folder))],
+            middleware=[Middleware(OwnHosts, hosts=loaded.ui_host_names)],
+        ),
         host=sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1",
         port=urlsplit(loaded.reports_url).port or 80,
         log_level="warning",

@@ -241,7 +241,8 @@ def user_interface(settings: Settings) -> Iterator[Process]:
             workers[:] = psutil.Process(pid).children()
         return any(map(is_alive, workers))
 
-    dagster, dagster_webserver = [sys.executable, "-m", "dagster"], [sys.executable, "-m", "dagster_webserver"]
+    dagster = [sys.executable, "-m", "dagster"]
+    guarded_webserver = [sys.executable, "-m", "bigdata_assets.services.webserver"]
     code = ["-m", "bigdata_assets.definitions", "-h", "127.0.0.1", "-p", str(code_port)]
     yield Process(
         "code-server",
@@ -252,7 +253,7 @@ def user_interface(settings: Settings) -> Iterator[Process]:
     )
     yield Process(
         "webserver",
-        [*dagster_webserver, "-h", "127.0.0.1", "-p", str(settings.ui_port), "-w", str(workspace)],
+        [*guarded_webserver, "-h", "127.0.0.1", "-p", str(settings.ui_port), "-w", str(workspace)],
         environment=environment,
         ready=lambda: "RepositoryConnection" in graphql(settings.ui_port, "{ repositoriesOrError { __typename } }"),
         port=settings.ui_port,

@@ -156,6 +156,10 @@ def test_a_new_user_sees_it_work(stack: Stack, ui: Ui, page: Page, trained_folde
     assert [node["assetKey"]["path"] for node in nodes if not node["assetMaterializations"]] == []
     assert ui.partitions_that_are_not_green() == {}
 
+    # It can be reached from this machine alone, and by its own names.
+    assert stack.listens_on() <= {"127.0.0.1", "::1"}
+    assert [ui.status_of_another_name(url) for url in (ui.url, ui.settings.reports_url)] == [403, 403]
+
     # The graph, without a dialog over it.
     page.goto(f"{ui.url}/asset-groups")
     page.get_by_text("malicious_urls").first.wait_for(timeout=60_000)

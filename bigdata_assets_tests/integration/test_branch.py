@@ -74,14 +74,14 @@ def toy(engines: Engines, tmp_path: Path, topic: str) -> Project:
 
 
 def test_its_table_and_report_are_stored_and_its_figures_are_in_the_ledger(toy: Project) -> None:
-    ledger = dg.AssetKey(["models", "model_ledger"])
-    toy.execute([SQUARES.key, squares_report.key, ledger], ())
+    ledger, page = (dg.AssetKey(["models", name]) for name in ("model_ledger", "model_page"))
+    toy.execute([SQUARES.key, squares_report.key, ledger, page], ())
     assert toy.table("squares", branch="toy")["square"].tolist() == [n**2 for n in range(10)]
     assert toy.table("model_ledger", branch="models")[["branch", "model", "value"]].to_numpy().tolist() == [
         ["toy", "mean", 28.5]
     ]
     with toy.instance() as instance:
-        assert instance.get_latest_materialization_event(ledger) is not None
+        assert all(instance.get_latest_materialization_event(key) is not None for key in (ledger, page))
         checked = toy.defs.resolve_asset_graph().get_check_keys_for_assets({SQUARES.key})
         assert [check.name for check in checked] == ["schema"]
 

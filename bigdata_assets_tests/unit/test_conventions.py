@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 import bigdata_assets
+from bigdata_assets.branch import BATCH, CADENCE, REAL_TIME
 from bigdata_assets.catalogue import column_schema
 from bigdata_assets.definitions import BRANCHES, defs
 from bigdata_assets.models.assets import ledger_branch
@@ -43,6 +44,8 @@ def test_an_asset_says_everything(key):
     assert node.owners
     assert node.kinds
     assert node.code_version
+    assert node.tags[CADENCE] in (REAL_TIME, BATCH)
+    assert Path(node.metadata["docs"].value).is_file()
     if key in TABLES:
         assert node.metadata["dagster/column_schema"] == column_schema(TABLES[key])
         assert all(column.description for column in TABLES[key].columns)

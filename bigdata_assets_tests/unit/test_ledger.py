@@ -9,7 +9,7 @@ import pytest
 from bigdata_assets.definitions import BRANCHES
 from bigdata_assets.io_managers.delta import DeltaIOManager, delta_io_manager
 from bigdata_assets.io_managers.report import NUMBERS, ReportIOManager
-from bigdata_assets.models.assets import ledger_branch
+from bigdata_assets.models.assets import MODEL_PAGE, ledger_branch
 from bigdata_assets.models.tables import MODEL_LEDGER
 from bigdata_assets.reports import Evaluation, Report
 from bigdata_assets.resources.spark import SparkResource
@@ -45,7 +45,8 @@ class Ledger:
             "spark": SparkResource(remote=""),
         }
         options = {"resources": resources, "partition_key": partition, "tags": {"value": str(value)}}
-        return dg.materialize(ASSETS, selection=[key], **options).run_id
+        selection = [key, MODEL_PAGE] if key == MODEL_LEDGER.key else [key]
+        return dg.materialize(ASSETS, selection=selection, **options).run_id
 
     def refresh(self) -> list[tuple[str, float, str]]:
         self.run(MODEL_LEDGER.key)
@@ -54,6 +55,10 @@ class Ledger:
     def rows(self) -> list[tuple[str, float, str]]:
         rows = self.delta.read_arrow(MODEL_LEDGER).to_pylist()
         return sorted((row["report"], row["value"], row["run_id"]) for row in rows)
+
+    def numbers(self) -> list[Path]:
+        """Of all reports that the ledger is made of."""
+        return [file for file in self.storage.rglob(NUMBERS) if MODEL_PAGE.path[-1] not in file.parts]
 
     def folders(self, key) -> list[str]:
         parent = self.storage.joinpath("reports", *key.path)
@@ -113,7 +118,7 @@ def test_only_reports_that_are_not_in_the_ledger_are_read(ledger):
     for key in (FIRST, LAST):
         ledger.run(key, 1.0)
     before = ledger.refresh()
-    files = list(ledger.storage.rglob(NUMBERS))
+    files = ledger.numbers()
     new = ledger.run(LAST, 2.0)
     for file in files:
         file.write_text("{")
@@ -123,7 +128,7 @@ def test_only_reports_that_are_not_in_the_ledger_are_read(ledger):
 def test_a_run_that_made_several_reports_is_known_by_each(ledger):
     first = ledger.run(FIRST, 1.0)
     ledger.refresh()
-    (file,) = ledger.storage.rglob(NUMBERS)
+    (file,) = ledger.numbers()
     other = ledger.storage.joinpath("reports", *LAST.path, first, NUMBERS)
     other.parent.mkdir(parents=True)
     other.write_text(file.read_text().replace(FIRST.to_user_string(), LAST.to_user_string()))

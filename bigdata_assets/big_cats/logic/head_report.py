@@ -104,7 +104,15 @@ def report(
         }
         | ({"None of them: mean scores over repeats": _none_figure(crossed, none)} if none else {}),
         evaluations=tuple(
-            Evaluation(MODEL, CROSSED, metric, found[MODEL][metric], baseline, found[baseline][metric])
+            Evaluation(
+                MODEL,
+                CROSSED,
+                metric,
+                found[MODEL][metric],
+                baseline,
+                found[baseline][metric],
+                *((low, high, "95 %, of a share") if metric == "accuracy" else ()),
+            )
             for baseline in found
             if baseline != MODEL
             for metric in METRICS

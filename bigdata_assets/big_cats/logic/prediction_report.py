@@ -199,7 +199,17 @@ def report(
             },
         },
         evaluations=tuple(
-            Evaluation(network, split, metric, found[metric], MAJORITY, found[MAJORITY])
+            Evaluation(
+                network,
+                split,
+                metric,
+                found[metric],
+                MAJORITY,
+                found[MAJORITY],
+                low=found[f"{_short(metric)}, from"],
+                high=found[f"{_short(metric)}, to"],
+                interval="95 %, of a share",
+            )
             for network in best_first
             for split, found in measured[network].items()
             for metric in METRICS
@@ -225,9 +235,12 @@ def _scores(rows: pd.DataFrame) -> dict[str, float]:
     for metric, column in zip(METRICS, ("right", "right_in_top"), strict=True):
         right = int(rows.loc[rows[column], "chips"].sum())
         low, high = wilson(right, n)
-        name = metric.removesuffix(" accuracy")
-        found |= {metric: right / n, f"{name}, from": low, f"{name}, to": high}
+        found |= {metric: right / n, f"{_short(metric)}, from": low, f"{_short(metric)}, to": high}
     return found
+
+
+def _short(metric: str) -> str:
+    return metric.removesuffix(" accuracy")
 
 
 def _by_split(rows: pd.DataFrame, known: Sequence[CatClass]) -> dict[str, dict[str, float]]:

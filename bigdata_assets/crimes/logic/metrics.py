@@ -104,3 +104,18 @@ def cumulative(metrics: pd.DataFrame, window: int) -> pd.DataFrame:
         }
         frames.append(pd.DataFrame({"batch": rows["batch"], "model": model, **parts}))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["batch", "model"])
+
+
+def half_width(values: pd.Series, weights: pd.Series) -> float:
+    """Half of the 95 % t-interval of a weighted mean of batches, each a cluster of reports; NaN of fewer than two.
+
+    Batches that follow each other are alike: with a trend in them it is rather too narrow.
+    """
+    from scipy.stats import t
+
+    there = values.notna() & (weights > 0)
+    x, w, n = values[there].to_numpy(float), weights[there].to_numpy(float), int(there.sum())
+    if n < 2:
+        return float("nan")
+    w = w / w.sum()
+    return float(t.ppf(0.975, n - 1) * np.sqrt(n / (n - 1) * np.sum((w * (x - np.sum(w * x))) ** 2)))

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bigdata_assets.crimes.logic.exports import TIME_ZONE
-from bigdata_assets.crimes.logic.metrics import cumulative
+from bigdata_assets.crimes.logic.metrics import cumulative, half_width
 from bigdata_assets.crimes.logic.online import BASELINES, LOOK_UP, MAJORITY, SGD
-from bigdata_assets.reports import FIGURE_IN, Evaluation, Report
+from bigdata_assets.reports import FIGURE_IN, Better, Evaluation, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 ROLLING_BATCHES = 20
 ADWIN_DELTA = 0.002
 LABEL = "share of arrests"
-BESIDE = {name: f"{name} of the look-up" for name in ("accuracy", "log_loss", "bias")}
+BETTER: dict[str, Better] = {"accuracy": "more", "log_loss": "less", "bias": "near 0"}
+"""Figures beside the look-up's, and which are better."""
+BESIDE = {name: f"{name} of the look-up" for name in BETTER}
 """Columns with the look-up's figures on the batches that a model has scored."""
 
 
@@ -131,6 +133,7 @@ def _overall(metrics: pd.DataFrame, over_time: pd.DataFrame) -> pd.DataFrame:
                 "accuracy": figures.get("cumulative_accuracy"),
                 "log_loss": figures.get("cumulative_log_loss"),
                 "bias": figures.get("cumulative_bias"),
+                **{f"{name} ±": half_width(its_rows[name], its_rows["scored_reports"]) for name in BETTER},
                 **_look_up_beside(metrics, its_rows),
                 **{
                     f"{name}, mean of batches": (its_rows[name] * weight)[its_rows[name].notna()].sum()
@@ -156,7 +159,18 @@ def _look_up_beside(metrics: pd.DataFrame, its_rows: pd.DataFrame) -> dict[str, 
 
 def _evaluations(overall: pd.DataFrame) -> list[Evaluation]:
     return [
-        Evaluation(row["model"], "prequential", metric, float(row[metric]), LOOK_UP, float(row[beside]))
+        Evaluation(
+            row["model"],
+            "prequential",
+            metric,
+            float(row[metric]),
+            LOOK_UP,
+            float(row[beside]),
+            low=row[metric] - row[f"{metric} ±"],
+            high=row[metric] + row[f"{metric} ±"],
+            interval="95 %, over batches",
+            better=BETTER[metric],
+        )
         for row in overall.to_dict("records")
         for metric, beside in BESIDE.items()
         if row["model"] not in BASELINES and pd.notna(row[beside]) and pd.notna(row[metric])

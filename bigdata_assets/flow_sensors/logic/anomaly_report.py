@@ -272,7 +272,17 @@ def _best(measured: pd.DataFrame) -> str:
 
 def _evaluations(measured: pd.DataFrame, split: str) -> list[Evaluation]:
     return [
-        Evaluation(row["model"], split, metric, float(row[metric]), RULE, float(measured[metric].iloc[0]))
+        Evaluation(
+            row["model"],
+            split,
+            metric,
+            float(row[metric]),
+            RULE,
+            float(measured[metric].iloc[0]),
+            low=row.get(f"{metric} from"),
+            high=row.get(f"{metric} to"),
+            interval="95 %, over weeks",
+        )
         for row in measured.iloc[1:].to_dict("records")
         for metric in LEDGER
         if pd.notna(row[metric])

@@ -18,6 +18,8 @@ CALIBRATION_BINS = 10
 DRAWS = 200
 CONFIDENCE = 0.95
 
+LESS_IS_BETTER = ("log loss", "Brier", "calibration error")
+
 
 def measures(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
     """Figures by name; for AUC, precision and the rates the positive class is "not benign".

@@ -11,7 +11,7 @@ from bigdata_assets.malicious_urls.logic import evaluation, splits
 from bigdata_assets.malicious_urls.logic.classifier import KnownKinds, StackedUrlClassifier, build
 from bigdata_assets.malicious_urls.logic.lists import Pooled, pooled
 from bigdata_assets.malicious_urls.tables import BENIGN, UNKNOWN_KIND
-from bigdata_assets.reports import Evaluation, Report
+from bigdata_assets.reports import Better, Evaluation, Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -318,19 +318,17 @@ def _evaluations(figures_of: dict[tuple[str, str, str], list[float]], models: Se
     """Ledger rows: the mean of each metric beside both baselines' on the same rows, of the first split where a model
     was fitted on no other.
     """
-    return [
-        Evaluation(
-            name,
-            split,
-            metric,
-            float(np.mean(values)),
-            baseline,
-            float(np.mean(figures_of[split, baseline, metric][: len(values)])),
-        )
-        for (split, name, metric), values in figures_of.items()
-        if name in models and not np.isnan(values).any()
-        for baseline in (MAJORITY, SCHEME_RULE)
-    ]
+    found = []
+    for (split, name, metric), values in figures_of.items():
+        if name not in models or np.isnan(values).any():
+            continue
+        mean, half = evaluation.interval(values)
+        for baseline in (MAJORITY, SCHEME_RULE):
+            beside = float(np.mean(figures_of[split, baseline, metric][: len(values)]))
+            ends = (mean - half, mean + half, "95 %, over splits")
+            better: Better = "less" if metric in evaluation.LESS_IS_BETTER else "more"
+            found.append(Evaluation(name, split, metric, mean, baseline, beside, *ends, better=better))
+    return found
 
 
 def _evaluations_of_lists(held_out: pd.DataFrame) -> list[Evaluation]:
@@ -341,7 +339,15 @@ def _evaluations_of_lists(held_out: pd.DataFrame) -> list[Evaluation]:
     models = held_out[~held_out["model"].isin([MAJORITY, SCHEME_RULE])]
     return [
         Evaluation(
-            row["model"], f"list {row['list']}", "ROC AUC", row["ROC AUC"], SCHEME_RULE, float(rule[row["list"]])
+            row["model"],
+            f"list {row['list']}",
+            "ROC AUC",
+            row["ROC AUC"],
+            SCHEME_RULE,
+            float(rule[row["list"]]),
+            low=row["low"],
+            high=row["high"],
+            interval="95 %, over registered domains",
         )
         for _, row in models.iterrows()
     ]

@@ -175,7 +175,17 @@ def _evaluations(crossed: pd.DataFrame, on_test: pd.DataFrame) -> list[Evaluatio
     base_row = crossed[crossed["model"] == BASELINE].iloc[0]
     same_rows = crossed.assign(**{f"{BASELINE}_{metric}": base_row[metric] for metric in ("roc_auc", "recall")})
     return [
-        Evaluation(row["model"], split, metric, row[metric], BASELINE, row[f"{BASELINE}_{metric}"])
+        Evaluation(
+            row["model"],
+            split,
+            metric,
+            row[metric],
+            BASELINE,
+            row[f"{BASELINE}_{metric}"],
+            low=row.get(f"{metric}_p5"),
+            high=row.get(f"{metric}_p95"),
+            interval=metrics.OVER_REPEATS,
+        )
         for split, table in (("cross-validation", same_rows), ("publisher's test", on_test))
         for row in table.to_dict("records")
         for metric in ("roc_auc", "recall")

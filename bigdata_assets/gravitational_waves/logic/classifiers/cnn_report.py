@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from bigdata_assets.gravitational_waves.logic.classifiers import cnn, rbf
 from bigdata_assets.gravitational_waves.logic.classifiers.cnn import CnnSettings, Glitches
-from bigdata_assets.gravitational_waves.logic.classifiers.metrics import interval, told, told_repeats
+from bigdata_assets.gravitational_waves.logic.classifiers.metrics import OVER_REPEATS, interval, told, told_repeats
 from bigdata_assets.gravitational_waves.logic.training.gravity_spy import CLASSES
 from bigdata_assets.reports import FIGURE_IN, Evaluation, Report
 
@@ -244,7 +244,17 @@ def _of_one(labels: Sequence[str]) -> str:
 
 def _evaluations(splits: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[Evaluation]:
     return [
-        Evaluation(model, split, metric, found[model][metric], baseline, found[baseline][metric])
+        Evaluation(
+            model,
+            split,
+            metric,
+            found[model][metric],
+            baseline,
+            found[baseline][metric],
+            low=found[model].get(f"{metric}_p5"),
+            high=found[model].get(f"{metric}_p95"),
+            interval=OVER_REPEATS,
+        )
         for split, found in splits.items()
         for model, baselines in BASELINES.items()
         for baseline in baselines

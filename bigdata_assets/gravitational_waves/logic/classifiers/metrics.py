@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+OVER_REPEATS = "5th to 95th percentile, over repeats"
+"""What `interval` gives."""
+
 
 def threshold(scores: ArrayLike, is_signal: ArrayLike, max_fpr: float) -> float:
     """The lowest score at which at most `max_fpr` of the others are called signals; a signal scores above it.
