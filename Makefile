@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 INPUTS := requirements.txt requirements-installer.txt pyproject.toml
 
-.PHONY: env run test tests drill soak bench lint format lock verify-docker clean
+.PHONY: env run test tests drill soak bench docs screenshots lint format lock verify-docker clean
 
 env: $(STAMP)
 	@$(BIN)/bigdata-assets jars >/dev/null
@@ -50,6 +50,14 @@ soak: env
 
 bench: env
 	$(BIN)/python -m benchmarks
+
+# What docs/ says of assets, tables, commands, settings and figures.
+docs: env
+	$(BIN)/python docs/generate.py
+
+# Of what `make run` has made of the sample: it must be up.
+screenshots: env
+	$(BIN)/python docs/screenshots.py
 
 verify-docker:
 	$(PYTHON) docker/verify
