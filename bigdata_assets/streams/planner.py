@@ -26,8 +26,10 @@ from bigdata_assets.streams.batches import Batch, BatchError, lag, next_offsets,
 from bigdata_assets.streams.stream import Settled, Stream, Tail, named
 
 MAX_ATTEMPTS = 6
-ALONE_AFTER = 3
-"""Interruptions after which a batch is run alone: it may be what ends the process."""
+HALVED_AFTER = 3
+"""Interruptions after which a batch is run with half as many others, then a quarter, at last alone: it may be what ends
+the process. Not alone at once: of a run that others have ended thrice, twenty batches would have a run each.
+"""
 AFRESH_S = 600
 """After so long a tick looks at all batches: somebody may have wiped what one had made."""
 
@@ -243,7 +245,7 @@ class Planner:
     def _request(
         self, every: Sequence[str], states: Mapping[str, str], tried: Mapping[str, Attempts]
     ) -> dg.RunRequest | None:
-        """The run to ask for: of a batch that has failed, alone; else of as many that wait as one run takes.
+        """The run to ask for: of a batch that has failed, alone; else of as many that wait as one run takes of them.
 
         Its key ends in the run that was tried last, so that it is new after each, whatever became of the others.
         """
@@ -254,15 +256,22 @@ class Planner:
                     f"{key}:after {tried[key].newest.dagster_run.run_id}", partition_key=key, tags=NO_OTHER_RETRY
                 )
         waiting = [key for key, state in states.items() if state == "waiting" and key in due]
-        alone = {key for key in waiting if key in tried and tried[key].interruptions >= ALONE_AFTER}
-        stretches = contiguous(every, [key for key in waiting if key not in alone], self.settings.batches_per_run)
-        for first, last in sorted([*stretches, *((key, key) for key in alone)], key=lambda ends: every.index(ends[0])):
+        by_most: dict[int, list[str]] = {}
+        for key in waiting:
+            by_most.setdefault(self._most(tried.get(key)), []).append(key)
+        stretches = [ends for most, keys in by_most.items() for ends in contiguous(every, keys, most)]
+        for first, last in sorted(stretches, key=lambda ends: every.index(ends[0])):
             ended = [tried[key].newest for key in every[every.index(first) : every.index(last) + 1] if key in tried]
             after = max(ended, key=ended_at).dagster_run.run_id if ended else "nothing"
             if first == last:
                 return dg.RunRequest(f"{first}:after {after}", partition_key=first, tags=NO_OTHER_RETRY)
             return dg.RunRequest(f"{first}..{last}:after {after}", tags=tags_for(first, last) | NO_OTHER_RETRY)
         return None
+
+    def _most(self, tried: Attempts | None) -> int:
+        """How many batches a run may have that has this one."""
+        halvings = tried.interruptions - HALVED_AFTER + 1 if tried else 0
+        return max(self.settings.batches_per_run >> max(halvings, 0), 1)
 
     def _waiting(
         self, before: Mapping[str, list[float]], following: Mapping[int, int], held: Mapping[int, Offsets]

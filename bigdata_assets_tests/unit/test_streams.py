@@ -171,7 +171,7 @@ INTERRUPTIONS = [
 @pytest.mark.parametrize("errors", INTERRUPTIONS)
 def test_a_run_that_was_interrupted_is_asked_for_again_at_once_and_as_it_was(stream, instance, clock, errors):
     HELD[0], used = Offsets(0, 30), set()
-    for _ in range(planner.ALONE_AFTER):
+    for _ in range(planner.HALVED_AFTER):
         (request,), _, _ = stream.tick(instance, None)
         assert covered(request.tags, stream.keys(instance)) == stream.keys(instance), "all three in one run"
         assert request.run_key not in used
@@ -225,7 +225,7 @@ def test_a_batch_that_ends_its_process_each_time_is_run_alone_is_never_given_up_
         (request,), _, _ = stream.tick(instance, None)
         return request
 
-    for _ in range(planner.ALONE_AFTER):
+    for _ in range(planner.HALVED_AFTER):
         fail(instance, start(instance, asked_for_after(61)))
     first, second, third = stream.keys(instance)
     for _ in range(planner.MAX_ATTEMPTS):
@@ -237,6 +237,23 @@ def test_a_batch_that_ends_its_process_each_time_is_run_alone_is_never_given_up_
         assert request.partition_key == key
         finish(instance, start(instance, request), [key])
     assert asked_for_after(61).partition_key == first
+
+
+def test_what_was_interrupted_often_is_run_with_ever_fewer_others(stream, instance, clock):
+    stream = Planner(stream.stream, stream.settings.model_copy(update={"batches_per_run": 8}), stream.kafka)
+    HELD[0], clock.now, sizes = Offsets(0, 80), time.time(), []
+    for _ in range(7):
+        clock.now = time.time() + 61
+        (request,), _, _ = stream.tick(instance, None)
+        keys = covered(request.tags, stream.keys(instance)) or [request.partition_key]
+        assert keys[0] == stream.keys(instance)[0]
+        sizes.append(len(keys))
+        fail(instance, start(instance, request))
+    assert sizes == [8, 8, 8, 4, 2, 1, 1]
+    # Those that were not in the later ones go together, as often as they themselves were interrupted.
+    clock.now = time.time() + 35
+    (request,), _, _ = stream.tick(instance, None)
+    assert covered(request.tags, stream.keys(instance)) == stream.keys(instance)[4:8]
 
 
 def test_batches_go_on_behind_old_keys(stream, instance):

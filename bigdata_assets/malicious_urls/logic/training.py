@@ -117,7 +117,7 @@ def report(
             **({"Each list held out, fitted on the others": held_out} if len(held_out) else {}),
             **(
                 {f"ROC AUC of {shown}, fitted on one list": of_one_list(rows, classes, compared[shown])}
-                if len(held_out)
+                if len(held_out) and rows["list"].nunique() > 2  # of two, all but one are one
                 else {}
             ),
             "Models and baselines" + (", mean and half of the 95 % interval" if repeats > 1 else ""): _summary(
