@@ -1,7 +1,7 @@
 """A branch: a group of assets with one purpose, and all that the project has to know of it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import dagster as dg
@@ -12,6 +12,7 @@ from bigdata_assets.streams.assets import batch_sensor, messages_asset
 from bigdata_assets.streams.planner import Planner
 from bigdata_assets.streams.stream import Stream
 from bigdata_assets.tables import Table
+from bigdata_assets.tracing.lineage import Lineage
 
 CADENCE, REAL_TIME, BATCH = "cadence", "real-time", "batch"
 """A tag of each asset: real-time ones follow their input by themselves once the stream's sensor is on."""
@@ -32,6 +33,7 @@ class Branch:
         streams: Kafka topics, each with its messages' asset, its job over all assets of its batches, and its sensor.
         evaluations: report assets whose figures go into the ledger of models.
         available: adds partitions that the inputs call for now, and gives them. Takes the resources by key.
+        lineage: where the tables' rows come from, for `bigdata-assets trace`; without it their runs alone are told.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Branch:
     streams: Sequence[Stream] = ()
     evaluations: Sequence[dg.AssetKey] = ()
     available: Callable[[Mapping[str, Any], dg.DagsterInstance], Available] = lambda _resources, _instance: {}
+    lineage: Lineage = field(default_factory=Lineage)
 
     def partitions(self, resources: Mapping[str, Any], instance: dg.DagsterInstance) -> Available:
         """Partitions that the inputs call for now, added.

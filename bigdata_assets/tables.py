@@ -34,6 +34,7 @@ class Table:
 
     Attributes:
         partition_column: the column that holds the Dagster partition key, for a partitioned asset.
+        known_by: columns that a row is known by, of a table whose rows people want traced: predictions.
         partitioned_files: whether files are kept apart by that column. Not for many small partitions
             (Kafka batches): there the column is an ordinary one and files are compacted over batches.
     """
@@ -46,6 +47,7 @@ class Table:
     partitioned_files: bool = True
     checks: Mapping[str, str] = field(default_factory=dict)
     """Further conditions over several columns, by constraint name."""
+    known_by: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -53,6 +55,8 @@ class Table:
             raise ValueError(f"{self.path}: a column is declared twice in {names}")
         if self.partition_column and self.partition_column not in names:
             raise ValueError(f"{self.path}: partition column {self.partition_column!r} is not one of {names}")
+        if strange := [name for name in self.known_by if name not in names]:
+            raise ValueError(f"{self.path}: known by {strange}, which are not among {names}")
         for name in [self.branch, self.name, *names, *self.checks]:
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
                 raise ValueError(f"{self.path}: {name!r} is not a lower-case SQL identifier")

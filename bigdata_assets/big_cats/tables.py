@@ -253,6 +253,7 @@ CHIP_PREDICTIONS = Table(
         Column("seconds", DoubleType(), "Of a worker: its part of a pass, decoding included.", check="seconds >= 0"),
     ),
     partition_column="network",
+    known_by=("network", "chip_id"),
 )
 CAT_FEATURES = Table(
     BRANCH,

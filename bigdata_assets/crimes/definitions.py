@@ -2,6 +2,7 @@
 
 from bigdata_assets.branch import Branch
 from bigdata_assets.crimes import asset_checks, assets, sensors
+from bigdata_assets.crimes.lineage import LINEAGE
 from bigdata_assets.crimes.partitions import CRIMES, available
 from bigdata_assets.crimes.tables import BRANCH, TABLES
 
@@ -14,4 +15,5 @@ CRIMES_BRANCH = Branch(
     streams=[CRIMES],
     evaluations=[assets.stream_report.key],
     available=available,
+    lineage=LINEAGE,
 )

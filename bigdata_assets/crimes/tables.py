@@ -76,6 +76,7 @@ ARREST_SCORES = batched_table(
     Column("is_new", BooleanType(), "Whether no model can have seen the report: no correction, not from the history."),
     Column("snapshot", StringType(), "Snapshot of arrest_models that gave it: the last batch learnt, or `start`."),
     Column("position", StringType(), "What the snapshot had learnt: first offset not learnt, by partition."),
+    known_by=("batch", "kafka_partition", "kafka_offset", "model"),
 )
 BATCH_METRICS = batched_table(
     BRANCH,

@@ -2,6 +2,7 @@
 
 from bigdata_assets.branch import Branch
 from bigdata_assets.flow_sensors import asset_checks, assets, sensors
+from bigdata_assets.flow_sensors.lineage import LINEAGE
 from bigdata_assets.flow_sensors.partitions import SENSORS, available
 from bigdata_assets.flow_sensors.tables import BRANCH, TABLES
 
@@ -14,4 +15,5 @@ FLOW_SENSORS = Branch(
     streams=[SENSORS],
     evaluations=[assets.anomaly_report.key],
     available=available,
+    lineage=LINEAGE,
 )

@@ -151,6 +151,7 @@ ANOMALY_SCORES = batched_table(
     Column("model_version", StringType(), "Version of anomaly_models that gave the score."),
     Column("score", DoubleType(), "Higher is more anomalous; null where there are too few samples.", nullable=True),
     Column("flag", BooleanType(), "Whether the score reaches the model's own threshold.", nullable=True),
+    known_by=("batch", "site", "observed_at", "model"),
 )
 SITES = Table(
     BRANCH,
@@ -193,6 +194,7 @@ HELD_OUT_SCORES = Table(
         Column("flag", BooleanType(), "Whether it reaches the threshold that other sites have chosen.", nullable=True),
     ),
     partition_column="model",
+    known_by=("model", "site", "observed_at"),
 )
 TABLES = (
     SITES,

@@ -2,6 +2,7 @@
 
 from bigdata_assets.branch import Branch
 from bigdata_assets.gravitational_waves import asset_checks, assets, partitions, sensors
+from bigdata_assets.gravitational_waves.lineage import LINEAGE
 from bigdata_assets.gravitational_waves.tables import BRANCH, TABLES
 
 GRAVITATIONAL_WAVES = Branch(
@@ -13,4 +14,5 @@ GRAVITATIONAL_WAVES = Branch(
     sensors=[sensors.new_strain_files],
     evaluations=[assets.chirp_svc_report.key, assets.glitch_cnn_report.key],
     available=partitions.available,
+    lineage=LINEAGE,
 )

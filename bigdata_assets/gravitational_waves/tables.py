@@ -212,6 +212,7 @@ CHIRP_PREDICTIONS = Table(
         ),
         Column("is_chirp", BooleanType(), "Whether the margin is above the threshold."),
     ),
+    known_by=("id", "model"),
 )
 _EVENT_DETECTOR = Column("event_detector", StringType(), "Event and detector, such as GW150914-H1; the partition key.")
 _EVENT = Column("event", StringType(), "Name of the event.")
@@ -294,6 +295,7 @@ EVENT_PREDICTIONS = Table(
     ),
     partition_column="event_detector",
     partitioned_files=False,
+    known_by=("event_detector", "scan", "model"),
 )
 TABLES = (
     SPECTROGRAMS,

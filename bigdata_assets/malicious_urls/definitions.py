@@ -2,6 +2,7 @@
 
 from bigdata_assets.branch import Branch
 from bigdata_assets.malicious_urls import asset_checks, assets, partitions, sensors
+from bigdata_assets.malicious_urls.lineage import LINEAGE
 from bigdata_assets.malicious_urls.tables import BRANCH, TABLES
 
 MALICIOUS_URLS = Branch(
@@ -14,4 +15,5 @@ MALICIOUS_URLS = Branch(
     schedules=[sensors.score_what_is_left],
     evaluations=[assets.classifier_report.key],
     available=partitions.available,
+    lineage=LINEAGE,
 )

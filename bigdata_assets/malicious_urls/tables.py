@@ -117,6 +117,7 @@ PREDICTIONS = Table(
         Column("scored_at", TimestampType(), "When the run that scored the row began to."),
     ),
     partition_column="batch",
+    known_by=("batch", "position"),
 )
 PREDICTION_MART = Table(
     BRANCH,

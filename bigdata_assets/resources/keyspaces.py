@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -255,6 +256,16 @@ class Keyspace:
             for key, future in asked:
                 for page in self._pages(query, key, future):
                     yield key[2], _batch(*key[:2], page)
+
+    def sample(self, site: str, channel: str, observed_at: datetime) -> dict[str, Any] | None:
+        """Value, quality and edited of one sample; None where there is none."""
+        query = self._prepare(
+            f"SELECT value, quality, edited FROM {self._name}.samples "
+            "WHERE site = ? AND channel = ? AND month = ? AND ts = ?"
+        )
+        rows = next(self._pages(query, (site, channel, f"{observed_at:%Y-%m}", observed_at)))
+        (found,) = _batch(site, channel, [(observed_at, *row) for row in rows]).to_pylist() or [None]
+        return None if found is None else {name: found[name] for name in ("value", "quality", "edited")}
 
     def _pages(self, query: Any, values: Any = None, asked: Any = None) -> Iterator[list[Any]]:
         """Rows of a query by page, each asked for again while no node answers; `asked`: the first one's future."""

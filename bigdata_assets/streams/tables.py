@@ -20,9 +20,17 @@ MESSAGE = (
 )
 
 
-def batched_table(branch: str, name: str, description: str, *columns: Column) -> Table:
+def batched_table(branch: str, name: str, description: str, *columns: Column, known_by: tuple[str, ...] = ()) -> Table:
     """A table of many small batches: its files are joined over them."""
-    return Table(branch, name, description, (BATCH, *columns), partition_column="batch", partitioned_files=False)
+    return Table(
+        branch,
+        name,
+        description,
+        (BATCH, *columns),
+        partition_column="batch",
+        partitioned_files=False,
+        known_by=known_by,
+    )
 
 
 def messages_table(branch: str, name: str) -> Table:

@@ -25,6 +25,7 @@ from bigdata_assets_tests.conftest import Engines, kill_9, wait_for
 from bigdata_assets_tests.integration.conftest import Project
 from bigdata_assets_tests.integration.test_nothing_invented import topics_of
 from bigdata_assets_tests.stack import Stack, Ui
+from bigdata_assets_tests.traces import predictions_are_traced_to_their_bytes
 
 pytestmark = [pytest.mark.integration, pytest.mark.browser]
 
@@ -181,6 +182,8 @@ def test_a_new_user_sees_it_work(stack: Stack, ui: Ui, page: Page, trained_folde
     # What the sample shows of the stream: enough batches for a curve over them.
     batches = sorted(map(parse, ui.materialized_partitions("batch_metrics", "crimes")), key=lambda batch: batch.first)
     assert [(batch.first, batch.end) for batch in batches] == [(n, n + 100) for n in range(0, 1_200, 100)]
+
+    predictions_are_traced_to_their_bytes(ui.settings)
 
     # A sensor, a new file: its partition turns green by itself. Beside it, a run that fails, and a stream.
     assert webhook.posted == []

@@ -17,6 +17,7 @@ from bigdata_assets.runtime import REFRESHED_BY_INPUT
 from bigdata_assets.streams.stream import Stream
 from bigdata_assets.streams.tables import OFFSET, batched_table, messages_table
 from bigdata_assets.tables import Column, Table
+from bigdata_assets.tracing.tracing import traced
 from bigdata_assets_tests.conftest import Engines
 from bigdata_assets_tests.integration.conftest import Project
 
@@ -84,6 +85,16 @@ def test_its_table_and_report_are_stored_and_its_figures_are_in_the_ledger(toy: 
         assert all(instance.get_latest_materialization_event(key) is not None for key in (ledger, page))
         checked = toy.defs.resolve_asset_graph().get_check_keys_for_assets({SQUARES.key})
         assert [check.name for check in checked] == ["schema"]
+
+
+def test_its_rows_are_traced_to_their_run_although_it_declares_no_lineage(
+    toy: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = toy.execute([SQUARES.key], ())
+    traced(toy.settings, TOY, SQUARES, "square = 49", 5).echo()
+    told = capsys.readouterr()
+    assert f"made by                run {run.run_id}" in told.out
+    assert "the branch toy declares no lineage" in told.err
 
 
 def test_its_messages_become_batches_by_its_sensor_and_the_job_of_its_topic(

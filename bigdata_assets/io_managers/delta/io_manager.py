@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 
 from bigdata_assets.io_managers import provenance
 from bigdata_assets.io_managers.delta.commits import DeltaWriter, Written, arrow_table
-from bigdata_assets.io_managers.delta.previews import PREVIEW_ROWS, by_partition, preview, previewed
+from bigdata_assets.io_managers.delta.previews import PREVIEW_ROWS, by_partition, preview, previewed, told_of
 from bigdata_assets.io_managers.delta.reading import DeltaTableError, among, first_rows
 from bigdata_assets.io_managers.staging import StagedFiles
 from bigdata_assets.resources.spark import SparkResource
@@ -47,7 +47,8 @@ class DeltaIOManager(DeltaWriter, dg.IOManager):
                 "run_id_in_delta": context.run_id,
                 ROW_COUNT if keys is None else PARTITION_ROW_COUNT: rows,
                 "bytes": n_bytes,
-                "preview": preview(table, first),
+                # Of several partitions each is told of its own row: a run's metadata are copied to all of them.
+                **(told_of(table, first) if keys is None or len(keys) == 1 else {"preview": preview(table, first)}),
             }
         )
         context.log.info("%s: %d rows in version %d", table.path, rows, version)
@@ -65,9 +66,7 @@ class DeltaIOManager(DeltaWriter, dg.IOManager):
             stored = self.stored(table, version)
             first = {key: first_rows(stored, PREVIEW_ROWS, among(table, [key]), previewed(table)) for key in keys}
         nothing = table.arrow_schema.empty_table()
-        told = {
-            key: {PARTITION_ROW_COUNT: counts[key], "preview": preview(table, first.get(key, nothing))} for key in keys
-        }
+        told = {key: {PARTITION_ROW_COUNT: counts[key], **told_of(table, first.get(key, nothing))} for key in keys}
         tell_partitions(context.step_context, context.asset_key, told)
 
     def _first_rows(self, table: Table, version: int, keys: Sequence[str] | None) -> pa.Table:

@@ -1,5 +1,6 @@
 """What the UI is told of written rows: the first ones, and of several partitions those of each."""
 
+import shlex
 from collections import Counter
 from itertools import pairwise
 from typing import Any
@@ -10,8 +11,11 @@ import pyarrow as pa
 from pyspark.sql.types import ArrayType, BinaryType
 
 from bigdata_assets.tables import Table
+from bigdata_assets.tracing.where import condition
 
 PREVIEW_ROWS = 10
+TRACE = "trace"
+"""Metadata with the command that shows where a row comes from."""
 
 
 def by_partition(table: Table, rows: pa.Table) -> tuple[Counter[str], dict[str, pa.Table]]:
@@ -34,6 +38,16 @@ def preview(table: Table, rows: pa.Table) -> dg.TableMetadataValue:
     records = [dg.TableRecord({name: _cell(row[name]) for name in names}) for row in rows.select(names).to_pylist()]
     schema = dg.TableSchema([dg.TableColumn(c.name, c.type.simpleString()) for c in table.columns if c.name in names])
     return dg.MetadataValue.table(records=records, schema=schema)
+
+
+def told_of(table: Table, rows: pa.Table) -> dict[str, Any]:
+    """What the UI is told of the first rows of a write: these, and how one of them is traced back to its source."""
+    told: dict[str, Any] = {"preview": preview(table, rows)}
+    if table.known_by and rows.num_rows:
+        (first,) = rows.slice(0, 1).select(list(table.known_by)).to_pylist()
+        where = condition(first, table.known_by)
+        told[TRACE] = f"bigdata-assets trace {table.path} --where {shlex.quote(where)}"
+    return told
 
 
 def previewed(table: Table) -> list[str]:
