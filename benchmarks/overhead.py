@@ -89,7 +89,8 @@ def run() -> dict[str, float]:
         run = "from benchmarks.overhead import materialize_tiny; materialize_tiny()"
         # As `bigdata-assets materialize` does.
         log = f"__import__('pathlib').Path({folder!r}, 'log')"
-        start = f"from bigdata_assets import fork_server; fork_server.start({log}); "
+        imports = "from bigdata_assets import settings; from bigdata_assets.runs import fork_server; "
+        start = f"{imports}fork_server.start({log}, settings.load()); "
         _warm_up(folder)
         for executor, code in (("in process", run), ("spawned", run), ("in force", start + run)):
             seconds = _best([sys.executable, "-c", code], environment | {"BENCH_EXECUTOR": executor})

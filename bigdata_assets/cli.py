@@ -11,6 +11,7 @@ from dotenv import load_dotenv
 
 import bigdata_assets
 from bigdata_assets import settings as settings_module
+from bigdata_assets import storage
 from bigdata_assets.commands import group
 from bigdata_assets.runs import fork_server
 from bigdata_assets.services import cli as services_cli
@@ -18,6 +19,7 @@ from bigdata_assets.services.jars import JarsError
 from bigdata_assets.services.supervisor import ServiceError
 from bigdata_assets.settings import SettingsError
 from bigdata_assets.sources import SourceUnavailableError
+from bigdata_assets.storage import StorageError
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -37,9 +39,10 @@ def materialize(select: str, partitions: tuple[str, ...], missing: bool) -> None
     settings = settings_module.load()
     if settings.sample_refusal:
         raise SettingsError(settings.sample_refusal)
+    storage.check(settings.storage)
     os.environ.update(settings.environment())
     log = settings.services_dir / "logs" / "materialize.log"
-    fork_server.start(log)
+    fork_server.start(log, settings)
     from bigdata_assets.runs import materializing
     from bigdata_assets.services import stack
 
@@ -59,14 +62,14 @@ def materialize(select: str, partitions: tuple[str, ...], missing: bool) -> None
 def table(name: str, limit: int, sql: str | None, version: int | None) -> None:
     """Look into a table, without Spark."""
     import pyarrow as pa
-    from deltalake import DeltaTable, QueryBuilder
+    from deltalake import QueryBuilder
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
-    from bigdata_assets.io_managers.delta import DeltaTableError, first_rows, rust_uri
+    from bigdata_assets.io_managers.delta import DeltaTableError, first_rows, open_table
 
     location = f"{settings_module.load().storage}/{name}"
     try:
-        stored = DeltaTable(rust_uri(location), version=version)
+        stored = open_table(location, version)
         if sql is None:
             rows = first_rows(stored, limit)
         else:
@@ -149,11 +152,12 @@ for package in pkgutil.iter_modules(bigdata_assets.__path__, "bigdata_assets."):
 def main() -> None:
     """Run the command; what can be said in one line is, without a traceback."""
     load_dotenv(settings_module.PROJECT_ROOT / ".env")
+    settings_module.forget_empty_amazon()
     # Steps, Spark and its workers share the cores: a thread of OpenMP's that waits for others must not spin meanwhile.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         group(prog_name="bigdata-assets")
-    except (SettingsError, ServiceError, JarsError, SourceUnavailableError) as error:
+    except (SettingsError, ServiceError, JarsError, SourceUnavailableError, StorageError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
 

@@ -20,6 +20,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from upath import UPath
 
 from bigdata_assets.io_managers.staging import FILES, ROW_GROUP_BYTES, StagedFile, StagedFiles, Staging
+from bigdata_assets.storage import place, state
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -51,11 +52,7 @@ class InputFile:
         Raises:
             FileNotFoundError: it is not there.
         """
-        status = path.stat()
-        # An object store tells a time to the second, or otherwise in a listing than of the object.
-        info = status.as_info() if hasattr(status, "as_info") else {}
-        etag = next((value for name, value in info.items() if name.lower() == "etag"), None)
-        return cls(str(path), f"{status.st_size}-{etag or status.st_mtime_ns}")
+        return cls(str(path), state(path).version)
 
     def unchanged(self, read: Iterable[T]) -> Iterator[T]:
         """What is read of the file.
@@ -73,7 +70,7 @@ class InputFile:
 
     def _check(self) -> None:
         try:
-            same = InputFile.planned(UPath(self.path)) == self
+            same = InputFile.planned(place(self.path)) == self
         except FileNotFoundError:
             same = False
         if not same:
@@ -81,6 +78,11 @@ class InputFile:
                 f"{self.path} was written while it was read: run this again when it has settled. What watches for new "
                 "files does so by itself."
             )
+
+
+def is_of_system(error: Exception) -> bool:
+    """Whether a disk, a network or a store has failed: what was to be read may be well."""
+    return isinstance(error, TimeoutError | ConnectionError) or getattr(error, "errno", None) is not None
 
 
 def stage(

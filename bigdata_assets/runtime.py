@@ -16,7 +16,7 @@ from bigdata_assets.resources.kafka import KafkaResource
 from bigdata_assets.resources.keras_zoo import KerasZoo
 from bigdata_assets.resources.snapshots import SnapshotStore
 from bigdata_assets.resources.spark import SparkResource
-from bigdata_assets.runs.fork_server import PRELOADED
+from bigdata_assets.runs.fork_server import preloaded
 from bigdata_assets.settings import REFRESH_SENSOR, Settings
 from bigdata_assets.sources import Sources
 from bigdata_assets.tables import Table
@@ -78,5 +78,5 @@ def sources(settings: Settings) -> Sources:
 
 def process_per_step(settings: Settings) -> dg.ExecutorDefinition:
     """A process per step, forked from a server that has the imports done."""
-    fork_server = {"forkserver": {"preload_modules": PRELOADED}}
+    fork_server = {"forkserver": {"preload_modules": preloaded(settings)}}
     return dg.multiprocess_executor.configured({"max_concurrent": settings.max_concurrent, "start_method": fork_server})

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import psutil
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 """The clone when the package is installed in editable form, as `make env` does it."""
@@ -23,6 +23,7 @@ TOPIC = "KAFKA_*_TOPIC"
 OWN_CASSANDRA_USER = "bigdata_assets"
 """Of the local Cassandra node."""
 LOOPBACK = "127.0.0.1"
+S3_REGION = "us-east-1"
 REFRESH_SENSOR = "refresh"
 """The sensor that refreshes what is made of other assets; here, since `make run` asks for it before it imports them."""
 
@@ -65,7 +66,22 @@ class Settings(BaseModel):
     storage: str = Field(
         str(PROJECT_ROOT / "var" / "storage"),
         alias="BIGDATA_STORAGE",
-        description="Folder or URL (s3a://, abfss://, hdfs://) of tables, models and reports.",
+        description="Folder or URL (s3a://bucket/path, abfss://, hdfs://) of tables, models and reports.",
+    )
+    aws_access_key_id: str | None = Field(
+        None,
+        alias="AWS_ACCESS_KEY_ID",
+        repr=False,
+        description="Key for a storage on S3; default: such as each library finds, of a machine's role.",
+    )
+    aws_secret_access_key: str | None = Field(
+        None, alias="AWS_SECRET_ACCESS_KEY", repr=False, description="Its secret.", validate_default=True
+    )
+    aws_region: str = Field(
+        S3_REGION, alias="AWS_REGION", pattern=r"^[a-z0-9-]+$", description="Region of the storage's bucket."
+    )
+    aws_endpoint_url: str | None = Field(
+        None, alias="AWS_ENDPOINT_URL", description="Where S3 is spoken to; default: Amazon's own of the region."
     )
     dagster_home: Path = Field(
         PROJECT_ROOT / "var" / "dagster", alias="DAGSTER_HOME", description="Dagster's own storage and dagster.yaml."
@@ -244,7 +260,20 @@ class Settings(BaseModel):
     @classmethod
     def _storage_is_absolute(cls, value: str) -> str:
         """A relative folder would mean another place for each engine's own working directory."""
+        if value.startswith("s3://"):
+            value = "s3a://" + value.removeprefix("s3://")  # Spark's name for it, which all here know
+        if value.startswith("s3a://") and not re.match(r"s3a://[A-Za-z0-9._-]+(/|$)", value):
+            raise ValueError("must name a bucket, such as s3a://bucket/path")
+        if value.startswith("s3a://") and re.search(r"[*?\[\]{}#%\s]", value):
+            raise ValueError("must have no * ? [ ] { } # % or space in it: libraries take them for patterns")
         return value.rstrip("/") if "://" in value else str(Path(value).expanduser().resolve())
+
+    @field_validator("aws_secret_access_key")
+    @classmethod
+    def _key_has_a_secret(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("storage", "").startswith("s3a://") and bool(value) != bool(info.data["aws_access_key_id"]):
+            raise ValueError("is set or unset together with AWS_ACCESS_KEY_ID")
+        return value
 
     @field_validator("dagster_home", "services_dir")
     @classmethod
@@ -282,9 +311,11 @@ class Settings(BaseModel):
             raise ValueError("must have one port: Cassandra's nodes listen on the same one")
         return ",".join(points)
 
-    @field_validator("reports_url", "alert_webhook_url", "big_cats_images_url")
+    @field_validator("reports_url", "alert_webhook_url", "big_cats_images_url", "aws_endpoint_url")
     @classmethod
-    def _is_http(cls, value: str) -> str:
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         if value and urlsplit(value).scheme not in ("http", "https"):
             raise ValueError("must be an http:// or https:// address, or empty")
         return value.rstrip("/")
@@ -360,6 +391,10 @@ class Settings(BaseModel):
         return name.read_text() if name.exists() else None
 
     @property
+    def storage_is_s3(self) -> bool:
+        return self.storage.startswith("s3a://")
+
+    @property
     def storage_is_ours(self) -> bool:
         """Whether BIGDATA_STORAGE is below the clone's `var`, or the folder `storage` beside the local engines' own."""
         if "://" in self.storage:
@@ -400,7 +435,8 @@ class Settings(BaseModel):
         """The settings as environment variables, for processes that are started with them; unset ones left out.
 
         BIGDATA_SOURCES and the addresses of Kafka and Cassandra too where they were not given: whether the sample was
-        asked for, and whether a broker or node is one that the user has named, must not be lost on the way.
+        asked for, and whether a broker or node is one that the user has named, must not be lost on the way. And of
+        Amazon's own variables those that no storage needs.
         """
         topics = {TOPIC.replace("*", stream.upper()): topic for stream, topic in self.topics.items()}
         return topics | {
@@ -409,7 +445,24 @@ class Settings(BaseModel):
             if ((value := getattr(self, name)) not in (None, "") or name == "reports_url")
             and (name not in ("sources", "kafka_servers", "cassandra_points") or name in self.model_fields_set)
             and name != "topics"
+            and (self.storage_is_s3 or not name.startswith("aws_"))
         }
+
+
+def forget_empty_amazon() -> None:
+    """Take Amazon's variables that are empty out of this process's environment: some libraries break on them."""
+    for name in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
+        del os.environ[name]
+
+
+def s3_endpoint() -> str | None:
+    """AWS_ENDPOINT_URL of this process: Spark's workers have the environment, and not all that other settings name."""
+    return os.environ.get("AWS_ENDPOINT_URL") or None
+
+
+def s3_region() -> str:
+    """AWS_REGION of this process."""
+    return os.environ.get("AWS_REGION") or S3_REGION
 
 
 def load(environ: Mapping[str, Any] | None = None) -> Settings:
@@ -428,9 +481,11 @@ def load(environ: Mapping[str, Any] | None = None) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
+        of = fields | {name: fields[str(field.alias)] for name, field in Settings.model_fields.items()}  # of defaults
         problems = [
-            f"{str(e['loc'][0]).replace('*', str(e['loc'][-1]).upper())}: {e['msg'].removeprefix('Value error, ')}"
-            + ("" if fields[str(e["loc"][0])].repr is False else f" (it is {e['input']!r})")
+            f"{str(of[str(e['loc'][0])].alias).replace('*', str(e['loc'][-1]).upper())}: "
+            f"{e['msg'].removeprefix('Value error, ')}"
+            + ("" if of[str(e["loc"][0])].repr is False else f" (it is {e['input']!r})")
             for e in error.errors()
         ]
         raise SettingsError("settings: " + "; ".join(problems)) from None

@@ -188,6 +188,7 @@ BUDGET_MIN = 20 + 3 * (len(BRANCHES) - 3)
 ALONE = {
     "test_soak": "soak",
     "test_standalone": "standalone",
+    "test_s3": "s3",
     "test_services": "services",
     "test_big_cats": "big_cats",
 }

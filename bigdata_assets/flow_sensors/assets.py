@@ -15,7 +15,6 @@ import pyarrow.dataset as ds
 from pydantic import Field
 from pyspark.sql import DataFrame
 from tqdm import tqdm
-from upath import UPath
 
 from bigdata_assets.catalogue import table_asset
 from bigdata_assets.flow_sensors.partitions import ANOMALY_MODELS, CHANNEL_BATCHES, CHANNEL_MONTHS, SENSORS
@@ -43,6 +42,7 @@ from bigdata_assets.resources.kafka import MAX_MESSAGE_BYTES
 from bigdata_assets.runs.ranges import tell_partitions
 from bigdata_assets.runtime import REFRESHED_BY_INPUT
 from bigdata_assets.sources import SAMPLE_EFFORT
+from bigdata_assets.storage import place
 
 WHERE: dict[str, Any] = {"group_name": BRANCH, "owners": [f"team:{BRANCH}"], "key_prefix": BRANCH}
 """Of assets that are no tables."""
@@ -114,7 +114,7 @@ def channel_export(context: dg.AssetExecutionContext, config: ExportConfig) -> S
     months, resources = frozenset(context.partition_keys), context.resources
     connection = resources.cassandra.connection()
     if config.csv:
-        folder = UPath(resources.settings.storage) / "exports" / BRANCH
+        folder = place(resources.settings.storage) / "exports" / BRANCH
         with resources.cassandra.keyspace_session() as keyspace:
             context.log.info("%d CSV files below %s", exporting.write_csv(keyspace, months, folder), folder)
     n = config.splits or os.cpu_count() or 1

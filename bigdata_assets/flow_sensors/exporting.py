@@ -9,6 +9,7 @@ import pyarrow.csv as csv
 from upath import UPath
 
 from bigdata_assets.resources.keyspaces import Connection, Keyspace
+from bigdata_assets.storage import make_parents
 
 GROUP_ROWS, MOST_ROWS = 50_000, 400_000
 """Of a row group, and what a worker has in memory of all months."""
@@ -52,7 +53,7 @@ def write_csv(keyspace: Keyspace, months: Collection[str], folder: UPath) -> int
         site, channel, month = partition
         if month in months:
             path = folder / month / _escaped(site) / f"{_escaped(channel)}.csv"
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_parents(path)
             with path.open("wb") as file:
                 writer = None
                 for _, page in keyspace.samples([partition]):

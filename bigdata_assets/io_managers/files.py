@@ -8,13 +8,15 @@ from typing import Any
 
 from upath import UPath
 
+from bigdata_assets.storage import is_local, make_parents, remove
+
 
 def write_file(path: UPath, data: bytes) -> None:
     """Write a file that is seen whole or not at all."""
-    if path.protocol not in ("", "file"):
+    if not is_local(path):
         path.write_bytes(data)  # an object is put whole
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parents(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as file:
         file.write(data)
@@ -36,7 +38,10 @@ def write_folder(folder: UPath, files: Mapping[str, bytes], marker: str) -> None
 
 def finished_folders(parent: UPath, marker: str) -> list[UPath]:
     """The folders below `parent` that have their marker, in any order."""
-    return [folder for folder in parent.iterdir() if (folder / marker).is_file()] if parent.exists() else []
+    # By one listing: an object store would be asked for each of the markers.
+    root = parent.path.rstrip("/")
+    names = [path.removeprefix(f"{root}/").split("/") for path in parent.fs.find(root)]
+    return [parent / name[0] for name in names if name[1:] == [marker]]
 
 
 def cards(folders: Iterable[UPath], marker: str, time: str = "created_at") -> list[tuple[UPath, dict[str, Any]]]:
@@ -54,6 +59,6 @@ def cards(folders: Iterable[UPath], marker: str, time: str = "created_at") -> li
 
 def remove_folder(folder: UPath, marker: str) -> None:
     """Remove a folder with all below it, the marker first: nobody reads what is half removed."""
-    (folder / marker).unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):  # another run removes it too
-        folder.fs.rm(folder.path, recursive=True)
+        folder.fs.rm_file((folder / marker).path)
+    remove(folder)

@@ -15,6 +15,7 @@ from upath import UPath
 
 from bigdata_assets.io_managers import provenance
 from bigdata_assets.io_managers.files import cards, finished_folders, remove_folder, write_folder
+from bigdata_assets.storage import place
 
 CARD = "model.json"
 KEPT_VERSIONS = 10
@@ -46,7 +47,7 @@ class ModelIOManager(dg.ConfigurableIOManager):
 
     def parent(self, key: dg.AssetKey, partition: str | None = None) -> UPath:
         """Where the versions of an asset's model are, or of that of its partition."""
-        return UPath(self.storage).joinpath(*key.path, *([partition] if partition else []))
+        return place(self.storage).joinpath(*key.path, *([partition] if partition else []))
 
     def publish(
         self,
@@ -138,7 +139,7 @@ def read_verified(folder: str, name: str, card: Mapping[str, Any]) -> bytes:
     Raises:
         ModelFileError: it is missing, or is not the one that was stored.
     """
-    path = UPath(folder) / name
+    path = place(folder) / name
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:

@@ -18,6 +18,7 @@ from upath import UPath
 from bigdata_assets.io_managers import provenance
 from bigdata_assets.io_managers.files import cards, finished_folders, remove_folder, write_folder
 from bigdata_assets.reports import Report
+from bigdata_assets.storage import place
 
 NUMBERS, TIME = "report.json", "evaluated_at"
 PAGE = "index.html"
@@ -95,7 +96,7 @@ class ReportIOManager(dg.ConfigurableIOManager):
         return StoredReports(self._parent(context.asset_key))
 
     def _parent(self, key: dg.AssetKey) -> UPath:
-        return UPath(self.storage).joinpath("reports", *key.path)
+        return place(self.storage).joinpath("reports", *key.path)
 
     def _markdown(self, pngs: dict[str, bytes], base: str) -> str:
         """Short markdown with the first pictures."""

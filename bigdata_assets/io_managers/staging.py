@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pyspark.sql.types import StructType
 from upath import UPath
 
+from bigdata_assets.storage import make_parents, place
 from bigdata_assets.tables import to_arrow
 
 FILES = pa.schema(
@@ -71,7 +72,7 @@ class Staging:
         name = f"{uuid.uuid4().hex}.parquet"
         if self.partition_column is not None:
             name = f"{self.partition_column}={_escaped(str(key))}/{name}"
-        return StagedFile(UPath(self.folder) / name, name, schema, key)
+        return StagedFile(place(self.folder) / name, name, schema, key)
 
 
 class StagedFile(contextlib.ExitStack):
@@ -88,7 +89,7 @@ class StagedFile(contextlib.ExitStack):
         if not batch.num_rows or "refused" in self._file:
             return
         if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_parents(self._path)
             # What is the least of a row group's array elements, or of its pictures, nobody asks. Of arrays it takes a
             # fifth of the writing; of pictures the footer would hold two of each row group.
             plain = [field.name for field in self._schema if not _is_long(field.type)]

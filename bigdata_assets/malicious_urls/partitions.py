@@ -13,6 +13,7 @@ from bigdata_assets.branch import Available
 from bigdata_assets.malicious_urls.sample import write_landing_files
 from bigdata_assets.malicious_urls.source import SOURCE
 from bigdata_assets.sources import Sources, SourceUnavailableError
+from bigdata_assets.storage import FileState, place, state, states
 
 URL_LISTS = dg.DynamicPartitionsDefinition(name="url_lists")
 LANDED_FILES = dg.DynamicPartitionsDefinition(name="landed_url_files")
@@ -29,23 +30,21 @@ class LandedFile:
     """A file in the landing folder as a listing shows it; another size or time means that it was written again."""
 
     name: str
-    size_bytes: int
-    modified_ns: int
+    state: FileState
 
     @property
     def fingerprint(self) -> str:
-        return f"{self.size_bytes}-{self.modified_ns}"
+        return self.state.version
 
 
 def landed_file(path: UPath) -> LandedFile:
     """A file of the landing folder as it is now."""
-    status = path.stat()
-    return LandedFile(path.name, status.st_size, getattr(status, "st_mtime_ns", int(status.st_mtime * 1e9)))
+    return LandedFile(path.name, state(path))
 
 
 def landing_folder(storage: str) -> UPath:
     """Where files to score are put."""
-    return UPath(storage) / "landing" / "urls"
+    return place(storage) / "landing" / "urls"
 
 
 def available(resources: Mapping[str, Any], instance: dg.DagsterInstance) -> Available:
@@ -87,13 +86,13 @@ def add_lists(instance: dg.DagsterInstance, found: Sequence[str]) -> None:
 def landed_files(folder: UPath) -> tuple[list[LandedFile], list[str]]:
     """Files that may be batches, by name, and the names that cannot be one; unfinished ones are in neither."""
     files, refused = [], []
-    for path in sorted(folder.iterdir(), key=lambda p: p.name) if folder.exists() else []:
-        if UNFINISHED.search(path.name):
+    for name, found in sorted(states(folder).items()):
+        if UNFINISHED.search(name):
             continue
-        if not FILE_NAME.fullmatch(path.name) or "..." in path.name or not path.is_file():
-            refused.append(path.name)
+        if not FILE_NAME.fullmatch(name) or "..." in name or found is None:
+            refused.append(name)
             continue
-        files.append(landed_file(path))
+        files.append(LandedFile(name, found))
     return files, refused
 
 
@@ -115,5 +114,5 @@ def complete_files(
     return [
         file
         for file in files
-        if seen_before.get(file.name) == file.fingerprint and now_s - file.modified_ns / 1e9 >= settle_s
+        if seen_before.get(file.name) == file.fingerprint and now_s - file.state.modified_ns / 1e9 >= settle_s
     ]

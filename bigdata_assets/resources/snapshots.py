@@ -1,11 +1,9 @@
 """Snapshots of models that go on learning: each is a folder below the asset's own, seen whole or not at all."""
 
 import json
-import shutil
 import time
 from collections.abc import Mapping, Set
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -13,6 +11,7 @@ from pydantic import Field
 from upath import UPath
 
 from bigdata_assets.io_managers.files import cards, finished_folders, remove_folder, write_folder
+from bigdata_assets.storage import place, remove
 
 CARD = "model.json"
 STATE = "state.skops"
@@ -70,13 +69,13 @@ class SnapshotStore(dg.ConfigurableResource):
 
     def _remove_fits_but(self, asset: dg.AssetKey, named: Set[str | None]) -> None:
         """Remove Spark models that no kept snapshot names; young ones may belong to a run that is still at work."""
-        fits = UPath(self.storage).joinpath(*asset.path, "fits")
-        if not fits.exists() or fits.protocol not in ("", "file"):
-            return
-        for folder in fits.iterdir():
-            location = self.fit_location(asset, folder.name)
-            if location not in named and time.time() - folder.stat().st_mtime > ORPHANED_S:
-                shutil.rmtree(Path(str(folder)))
+        fits = place(self.storage).joinpath(*asset.path, "fits")
+        for folder in fits.iterdir() if fits.exists() else []:
+            if self.fit_location(asset, folder.name) not in named:
+                # Of its files: an object store has no folders with a time.
+                written = max((path.stat().st_mtime for path in folder.rglob("*")), default=0)
+                if time.time() - written > ORPHANED_S:
+                    remove(folder)
 
     def _folder(self, asset: dg.AssetKey) -> UPath:
-        return UPath(self.storage).joinpath(*asset.path, "snapshots")
+        return place(self.storage).joinpath(*asset.path, "snapshots")

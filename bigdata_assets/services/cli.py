@@ -152,11 +152,12 @@ def run(*, materialize: bool) -> None:
 
 @click.command()
 def jars() -> None:
-    """Fetch the Java archives of the local engines."""
+    """Fetch the Java archives of the local engines, and Spark's for S3 where BIGDATA_STORAGE is there."""
     settings = settings_module.load()
     for engine in pinned():
-        for path in fetch(engine, settings.jars_dir):
-            click.echo(path.name)
+        if engine != "s3" or settings.storage_is_s3:
+            for path in fetch(engine, settings.jars_dir):
+                click.echo(path.name)
 
 
 def _print_status(processes: dict[str, dict[str, object]]) -> None:

@@ -39,10 +39,11 @@ class Jar:
     name: str
     version: str
     sha256: str
+    classifier: str = ""
 
     @property
     def file_name(self) -> str:
-        return f"{self.name}-{self.version}.jar"
+        return f"{self.name}-{self.version}{self.classifier and f'-{self.classifier}'}.jar"
 
 
 def require_java() -> None:
@@ -76,7 +77,11 @@ def fetch(engine: str, folder: Path) -> list[Path]:
     Raises:
         JarsError: an archive cannot be fetched, or even a fresh download is not the pinned file.
     """
-    jars = pinned()[engine]
+    return fetch_all(pinned()[engine], folder, engine)
+
+
+def fetch_all(jars: list[Jar], folder: Path, engine: str) -> list[Path]:
+    """As `fetch`, of archives that are not in templates/jars.toml; `engine` is what they are said to be for."""
     if _wrong(jars, folder):  # looked at without the lock first: in an image the folder is read-only
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
@@ -90,7 +95,10 @@ def _wrong(jars: list[Jar], folder: Path) -> list[Jar]:
 
 
 def _is_pinned(path: Path, jar: Jar) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == jar.sha256
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:  # in pieces: an archive may have hundreds of megabytes
+        return hashlib.file_digest(file, "sha256").hexdigest() == jar.sha256
 
 
 def _fetch_with_ivy(jars: list[Jar], folder: Path, engine: str) -> None:
@@ -109,7 +117,7 @@ def _fetch_with_ivy(jars: list[Jar], folder: Path, engine: str) -> None:
         ivy = next((spark_home() / "jars").glob("ivy-*.jar"))
         command = ["java", f"-Divy.default.ivy.user.dir={work}", "-jar", str(ivy)]
         command += ["-ivy", str(work / "ivy.xml"), "-settings", str(settings), "-cache", str(work / "cache")]
-        command += ["-retrieve", f"{work}/lib/[artifact]-[revision].[ext]"]
+        command += ["-retrieve", f"{work}/lib/[artifact]-[revision](-[classifier]).[ext]"]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         for jar in tqdm(jars, desc=f"checking jars for {engine}", unit="jar"):
             fetched = work / "lib" / jar.file_name
@@ -139,11 +147,13 @@ def spark_home() -> Path:
 def _ivy_xml(jars: list[Jar]) -> str:
     dependencies = "".join(
         f"<dependency org={quoteattr(jar.group)} name={quoteattr(jar.name)} rev={quoteattr(jar.version)} "
-        f'transitive="false" conf="default->*"><artifact name={quoteattr(jar.name)} type="jar"/></dependency>'
+        f'transitive="false" conf="default->*"><artifact name={quoteattr(jar.name)} type="jar"'
+        f"{jar.classifier and f' m:classifier={quoteattr(jar.classifier)}'}/></dependency>"
         for jar in jars
     )
     return (
-        '<ivy-module version="2.0"><info organisation="bigdata_assets" module="engines"/>'
+        '<ivy-module version="2.0" xmlns:m="http://ant.apache.org/ivy/maven">'
+        '<info organisation="bigdata_assets" module="engines"/>'
         '<configurations><conf name="default"/></configurations>'
         f"<dependencies>{dependencies}</dependencies></ivy-module>"
     )

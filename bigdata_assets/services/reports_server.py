@@ -3,6 +3,7 @@
 On loopback; as a script, on the address that is its argument: a container is not reached on its loopback.
 """
 
+import mimetypes
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,13 +11,16 @@ from urllib.parse import urlsplit
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Mount
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from bigdata_assets import settings as settings_module
 from bigdata_assets.services.own_hosts import OwnHosts
 from bigdata_assets.services.supervisor import Process, port_answers
 from bigdata_assets.settings import Settings
+from bigdata_assets.storage import StorageError, place
 
 HEADERS = [
     ("Content-Security-Policy", "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'"),
@@ -26,9 +30,9 @@ HEADERS = [
 
 
 def reports_server(settings: Settings) -> Process | None:
-    """The server as a process to keep up; none where reports are not in a local folder, or are served elsewhere."""
+    """The server as a process to keep up; none where reports are served elsewhere."""
     url = urlsplit(settings.reports_url)
-    if "://" in settings.storage or url.hostname not in ("127.0.0.1", "localhost"):
+    if url.hostname not in ("127.0.0.1", "localhost"):
         return None
     port = url.port or 80
     return Process(
@@ -41,16 +45,34 @@ def reports_server(settings: Settings) -> Process | None:
     )
 
 
+def served(storage: str) -> BaseRoute:
+    """Files below the storage's reports: no listing, no symbolic link out of the folder."""
+    if "://" not in storage:
+        folder = Path(storage) / "reports"
+        folder.mkdir(parents=True, exist_ok=True)
+        return Mount("/", StaticFiles(directory=folder))
+
+    def read(request: Request) -> Response:
+        """One object, whole: a page has megabytes. Starlette calls it in a thread."""
+        name = request.path_params["name"]
+        kind, _ = mimetypes.guess_type(name)  # of a folder none, which some stores have as an empty object
+        if kind is None or {"", ".", ".."} & set(name.split("/")):
+            return Response(status_code=404)
+        try:
+            body = (place(storage) / "reports" / name).read_bytes()
+        except (FileNotFoundError, IsADirectoryError):
+            return Response(status_code=404)
+        except StorageError as error:
+            return Response(str(error), status_code=503)
+        return Response(body, media_type=kind)
+
+    return Route("/{name:path}", read)
+
+
 if __name__ == "__main__":
     loaded = settings_module.load()
-    folder = Path(loaded.storage) / "reports"
-    folder.mkdir(parents=True, exist_ok=True)
     uvicorn.run(
-        # Files below the folder: no listing, no symbolic link out of it.
-        Starlette(
-            routes=[Mount("/", StaticFiles(directory=folder))],
-            middleware=[Middleware(OwnHosts, hosts=loaded.ui_host_names)],
-        ),
+        Starlette(routes=[served(loaded.storage)], middleware=[Middleware(OwnHosts, hosts=loaded.ui_host_names)]),
         host=sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1",
         port=urlsplit(loaded.reports_url).port or 80,
         log_level="warning",

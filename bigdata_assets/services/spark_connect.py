@@ -14,6 +14,7 @@ from bigdata_assets.services import jars, secret, template
 from bigdata_assets.services.spark_standalone import EXECUTOR_MEMORY, standalone
 from bigdata_assets.services.supervisor import Process, die_with_parent, free_port, port_answers
 from bigdata_assets.settings import LOOPBACK, Settings
+from bigdata_assets.storage import spark_configuration
 
 CONFIGURATION = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -51,7 +52,8 @@ def spark_connect(settings: Settings) -> Iterator[Process]:
     log_config = folder / "log4j2.properties"
     log_config.write_text(template("log4j2.properties"))
     log_file = settings.services_dir / "logs" / "spark-connect-server.log"
-    delta = ",".join(str(path) for path in jars.fetch("spark", settings.jars_dir))
+    archives = jars.fetch("spark", settings.jars_dir)
+    archives += jars.fetch("s3", settings.jars_dir) if settings.storage_is_s3 else []
     # The second compiler takes two thirds of the server's first minutes, and of a sample there are no more.
     jit = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m " if settings.sources == "sample" else ""
     java_options = f'{jit}-Dlog4j2.configurationFile="{log_config}" -Dbigdata.log="{log_file}"'
@@ -63,6 +65,7 @@ def spark_connect(settings: Settings) -> Iterator[Process]:
         "spark.driver.host": host,
         "spark.driver.bindAddress": listens_on,
         **cluster_configuration,
+        **spark_configuration(settings, scratch),
         "spark.connect.grpc.binding.port": str(settings.spark_port),
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
         "spark.local.dir": str(scratch),
@@ -70,7 +73,14 @@ def spark_connect(settings: Settings) -> Iterator[Process]:
     }
     command = [str(jars.spark_home() / "bin" / "spark-submit")]
     command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "--name", "bigdata_assets"]
-    command += ["--master", master, "--driver-memory", settings.spark_driver_memory, "--jars", delta]
+    command += [
+        "--master",
+        master,
+        "--driver-memory",
+        settings.spark_driver_memory,
+        "--jars",
+        ",".join(map(str, archives)),
+    ]
     command += [part for key, value in configuration.items() for part in ("--conf", f"{key}={value}")]
     own_token = token(settings)
     environment: dict[str, str | None] = {

@@ -13,6 +13,7 @@ import dagster as dg
 import psutil
 from filelock import FileLock
 
+from bigdata_assets import storage
 from bigdata_assets.resources.kafka import KafkaResource, KafkaUnreachableError
 from bigdata_assets.run_launcher import PROCESS, process_lives
 from bigdata_assets.services import template
@@ -79,9 +80,11 @@ def run(settings: Settings, *, materialize: bool = True) -> int:
     Raises:
         ServiceError: a port is taken, or a process does not come up or keeps crashing.
         SettingsError: the storage is the user's own, and the sources were left to be the sample.
+        StorageError: the storage cannot be used.
     """
     if settings.sample_refusal:
         raise SettingsError(settings.sample_refusal)
+    storage.check(settings.storage)
     with Supervisor(settings.services_dir, "stack") as supervisor:
         own_engines: list[Process] = []
         if not holder(settings.services_dir, "services"):

@@ -9,9 +9,9 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.data_version import CODE_VERSION_TAG, DATA_VERSION_TAG, INPUT_DATA_VERSION_TAG_PREFIX
-from upath import UPath
 
 from bigdata_assets.io_managers.model_card import CARD
+from bigdata_assets.storage import place
 
 LOOKED_AT = 20
 """Materialisations of a model that are looked at for that of a version."""
@@ -93,6 +93,6 @@ _PLAIN = (str, int, float)
 def card(storage: str, folder: str) -> Mapping[str, Any] | None:
     """The card of a model; None where that version is not kept any more."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        found = json.loads((UPath(storage) / folder / CARD).read_bytes())
+        found = json.loads((place(storage) / folder / CARD).read_bytes())
         return found if isinstance(found, dict) else None
     return None

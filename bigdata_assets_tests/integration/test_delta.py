@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 from pyspark.sql import DataFrame, functions
 from pyspark.sql import types as T
@@ -545,29 +545,41 @@ class TestCommits:
     def test_no_commit_that_was_acknowledged_is_lost(self, manager: DeltaIOManager, drill: Drill) -> None:
         """Frames of Spark's, frames in memory from two processes, and files being joined all the while."""
         commits = drill.pick("commits", short=200, full=2_000)
-        by_each = {"one": commits * 9 // 20, "two": commits * 9 // 20, "spark": commits // 10}
-        manager.create(LOOSE)
-        code = "import sys; from bigdata_assets_tests.integration import test_delta as t; t.append(*sys.argv[1:])"
-        processes = [
-            subprocess.Popen([sys.executable, "-c", code, manager.storage, name, str(by_each[name])], text=True)
-            for name in ("one", "two")
-        ]
-        try:
-            by_spark = BySpark(manager.storage, manager._spark, [LOOSE])
-            joined = 0
-            for number in range(by_each["spark"]):
-                by_spark.write(LOOSE, frame(f"spark-{number}", number), [f"spark-{number}"], "run")
-                if number % 5 == 0:
-                    joined += manager.compact(LOOSE)["files joined"]
-            assert [process.wait(600) for process in processes] == [0, 0]
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
-        expected = [(f"{name}-{number}", number) for name, count in by_each.items() for number in range(count)]
-        assert stored(manager, LOOSE) == sorted(expected)
-        assert joined > 0
-        drill.figures |= {"acknowledged": len(expected), "lost": 0, "files joined meanwhile": joined}
+        acknowledged, joined = race(manager, one=commits * 9 // 20, two=commits * 9 // 20, spark=commits // 10)
+        drill.figures |= {"acknowledged": acknowledged, "lost": 0, "files joined meanwhile": joined}
+
+
+def race(manager: DeltaIOManager, spark: int, **others: int) -> tuple[int, int]:
+    """Commits to a new table of several processes at once, of which none may be lost; how many, and files joined.
+
+    Args:
+        manager: of the table.
+        spark: frames of Spark's that this process has committed; after each fifth the table's files are joined.
+        others: frames that each of the other processes commits as fast as it can; `plain` by deltalake alone.
+    """
+    manager.create(LOOSE)
+    code = "import sys; from bigdata_assets_tests.integration import test_delta as t; t.append(*sys.argv[1:])"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, manager.storage, name, str(count)], text=True)
+        for name, count in others.items()
+    ]
+    try:
+        by_spark = BySpark(manager.storage, manager._spark, [LOOSE])
+        joined = 0
+        for number in range(spark):
+            by_spark.write(LOOSE, frame(f"spark-{number}", number), [f"spark-{number}"], "run")
+            if number % 5 == 0:
+                joined += manager.compact(LOOSE)["files joined"]
+        assert [process.wait(600) for process in processes] == [0] * len(processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    by_each = {"spark": spark, **others}
+    expected = [(f"{name}-{number}", number) for name, count in by_each.items() for number in range(count)]
+    assert stored(manager, LOOSE) == sorted(expected)
+    assert joined > 0
+    return len(expected), joined
 
 
 def _failing(*_: Any) -> None:
@@ -575,9 +587,13 @@ def _failing(*_: Any) -> None:
 
 
 def append(storage: str, name: str, count: str) -> None:
-    """A process that commits small frames as fast as it can."""
+    """A process that commits small frames as fast as it can; `plain`, as a program does that is not of this project."""
     manager = DeltaIOManager(storage, SparkResource(remote=""), [LOOSE])
     for number in range(int(count)):
+        if name == "plain":
+            rows = commits.arrow_table(LOOSE, frame(f"{name}-{number}", number))
+            write_deltalake(manager.stored(LOOSE), rows, mode="append")
+            continue
         manager.write(LOOSE, frame(f"{name}-{number}", number), [f"{name}-{number}"], "run")
 
 

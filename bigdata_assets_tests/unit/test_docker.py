@@ -65,7 +65,7 @@ def test_the_root_file_system_is_read_only_but_where_an_official_image_writes_it
 def test_no_password_stands_in_a_file():
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
-            if re.search(r"PASSWORD|TOKEN|SECRET|JAAS", name):
+            if re.search(r"PASSWORD|TOKEN|SECRET|JAAS", name) and value is not None:  # None: as it is around compose
                 assert variables(value), name
                 assert all(f"${{{variable}:?" in value for variable in variables(value)), name
     assert not re.search(r"^(ARG|ENV) .*(PASSWORD|TOKEN|SECRET)", DOCKERFILE, re.MULTILINE)
@@ -77,12 +77,26 @@ def test_no_password_stands_in_a_file():
 
 def test_the_example_of_an_env_file_has_every_variable_of_the_stack():
     told = set(re.findall(r"^#?(\w+)=", (DOCKER / ".env.example").read_text(), re.MULTILINE))
-    assert told == variables((DOCKER / "compose.yaml").read_text()) - {"BIGDATA_VERSION", "REVISION", "BIGDATA_STORAGE"}
+    passed_on = {
+        name for service in SERVICES.values() for name, value in service.get("environment", {}).items() if value is None
+    }
+    assert told == variables((DOCKER / "compose.yaml").read_text()) - {"BIGDATA_VERSION", "REVISION"} | passed_on
 
 
 def test_what_the_containers_are_told_are_settings_of_the_project():
     told = {name for name in SERVICES["code"]["environment"] if not name.startswith("DAGSTER_POSTGRES_")}
     assert told <= KNOWN_SETTINGS
+
+
+def test_what_reads_or_writes_the_storage_knows_how_to_reach_it():
+    names = {"BIGDATA_STORAGE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"}
+    for service in ("code", "daemon", "webserver", "reports", "spark", "spark-worker"):
+        assert names <= SERVICES[service]["environment"].keys(), service
+    [pod] = [manifest["spec"]["template"]["spec"] for manifest in manifests() if manifest["kind"] == "Deployment"]
+    executor = yaml.safe_load(spark_files()["executor.yaml"])["spec"]
+    told = [{variable["name"] for variable in of["containers"][0]["env"]} for of in (pod, executor)]
+    assert names <= told[0]
+    assert names - {"BIGDATA_STORAGE"} == told[1]
 
 
 def test_versions_are_those_that_the_project_is_tested_with():
@@ -197,7 +211,8 @@ def test_the_settings_of_the_cluster_load():
     loaded = settings.load(told)
     assert not any((loaded.spark_is_local, loaded.kafka_is_local, loaded.cassandra_is_local))
     [pod] = [manifest["spec"]["template"]["spec"] for manifest in manifests() if manifest["kind"] == "Deployment"]
-    environment = {variable["name"]: variable.get("value", "10.0.0.7") for variable in pod["containers"][0]["env"]}
+    variables = [variable for variable in pod["containers"][0]["env"] if not variable["name"].startswith("AWS_")]
+    environment = {variable["name"]: variable.get("value", "10.0.0.7") for variable in variables}
     assert settings.load(environment).spark_master.startswith("k8s://")
 
 

@@ -42,6 +42,28 @@ def test_the_spark_server_listens_beyond_loopback_only_where_a_name_is_set(tmp_p
     assert server.command[server.command.index("--master") + 1] == "spark://master:7077"
 
 
+def test_archives_for_s3_are_sparks_only_where_the_storage_is_there(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(jars, "fetch", lambda engine, folder: asked.append(engine) or [folder / f"{engine}.jar"])
+    monkeypatch.setattr(cli, "fetch", jars.fetch)
+    for given in ({}, {"BIGDATA_STORAGE": "s3://lake/x", "AWS_REGION": "eu-central-1"}):
+        monkeypatch.setattr(settings, "load", lambda given=given, load=settings.Settings: load(**given))
+        [server] = spark_connect.spark_connect(settings.Settings(BIGDATA_SERVICES=tmp_path, **given))
+        archives = server.command[server.command.index("--jars") + 1].split(",")
+        assert [path.rpartition("/")[2] for path in archives] == (["spark.jar", "s3.jar"] if given else ["spark.jar"])
+        asked.clear()
+        assert CliRunner().invoke(cli.jars, catch_exceptions=False).exit_code == 0
+        assert asked == ["spark", *(["s3"] if given else []), "kafka", "cassandra"]
+    assert "spark.hadoop.fs.s3a.endpoint.region=eu-central-1" in server.command
+
+
+def test_an_archive_may_have_a_classifier():
+    jar = jars.Jar("org.example", "tool", "1", "0", "all")
+    assert jar.file_name == "tool-1-all.jar"
+    assert 'm:classifier="all"' in jars._ivy_xml([jar])
+    assert "classifier" not in jars._ivy_xml([JAR])
+
+
 class Node:
     """A new node: it lets in who has a role, at first `cassandra` alone, and remembers what was asked of it."""
 

@@ -1,8 +1,9 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from bigdata_assets import settings
+from bigdata_assets import settings, storage
 
 
 def test_defaults_need_no_environment():
@@ -36,6 +37,10 @@ def test_defaults_need_no_environment():
         ("SPARK_MASTER", "yarn; rm"),
         ("SPARK_MASTER", "k8s://cluster:6443"),
         ("SPARK_DRIVER_HOST", "spark 1"),
+        ("BIGDATA_STORAGE", "s3a:///folder"),
+        ("BIGDATA_STORAGE", "s3://bucket/a*"),
+        ("AWS_REGION", "Frankfurt am Main"),
+        ("AWS_ENDPOINT_URL", "127.0.0.1:9000"),
     ],
 )
 def test_a_bad_value_is_named(name, value):
@@ -50,7 +55,7 @@ def test_all_bad_values_are_named_at_once():
 
 def test_secrets_are_not_shown():
     secret = "hush-hush"
-    names = ("SPARK_CONNECT_AUTHENTICATE_TOKEN", "KAFKA_SECURITY_PASSWORD")
+    names = "SPARK_CONNECT_AUTHENTICATE_TOKEN KAFKA_SECURITY_PASSWORD AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY".split()
     loaded = settings.load(dict.fromkeys(names, secret) | {"ALERT_WEBHOOK_URL": f"https://a/{secret}"})
     assert secret not in repr(loaded)
     with pytest.raises(settings.SettingsError) as raised:
@@ -64,6 +69,28 @@ def test_settings_survive_the_way_through_an_environment(tmp_path):
     )
     assert settings.load(loaded.environment()) == loaded
     assert loaded.storage == "s3a://b/x"
+
+
+def test_a_storage_on_s3_has_one_name_and_takes_what_amazons_variables_say():
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_ENDPOINT_URL": "http://127.0.0.1:9/"}
+    loaded = settings.load({"BIGDATA_STORAGE": "s3://lake/x/", **keys})
+    assert loaded.storage == "s3a://lake/x"
+    assert keys.keys() < loaded.environment().keys()
+    assert settings.load(loaded.environment()) == loaded
+    told = storage.spark_configuration(loaded, Path())
+    assert told["spark.hadoop.fs.s3a.endpoint"] == "http://127.0.0.1:9"
+    assert not {"key", "secret"} & set(told.values())
+    # Of an account that has nothing to do with us.
+    beside = settings.load({"BIGDATA_STORAGE": "/data/lake", "AWS_ACCESS_KEY_ID": "key"})
+    assert not [name for name in beside.environment() if name.startswith("AWS_")]
+    assert storage.spark_configuration(beside, Path()) == {}
+
+
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_half_a_key_is_named(name):
+    with pytest.raises(settings.SettingsError, match="AWS_SECRET_ACCESS_KEY: is set or unset together with") as told:
+        settings.load({"BIGDATA_STORAGE": "s3://lake", name: "hush-hush"})
+    assert "hush-hush" not in str(told.value)
 
 
 def test_each_stream_has_a_topic_of_its_own_setting():

@@ -2,7 +2,7 @@
 
 from bigdata_assets.io_managers.delta.commits import arrow_table
 from bigdata_assets.io_managers.delta.io_manager import DeltaIOManager, delta_io_manager
-from bigdata_assets.io_managers.delta.reading import DeltaTableError, first_rows, rust_uri, spark_schema
+from bigdata_assets.io_managers.delta.reading import DeltaTableError, first_rows, open_table, spark_schema
 
 __all__ = [
     "DeltaIOManager",
@@ -10,6 +10,6 @@ __all__ = [
     "arrow_table",
     "delta_io_manager",
     "first_rows",
-    "rust_uri",
+    "open_table",
     "spark_schema",
 ]

@@ -28,8 +28,9 @@ from pyspark.sql.types import ArrayType, BinaryType, MapType, StructType
 from upath import UPath
 
 from bigdata_assets.io_managers.delta import protocol
-from bigdata_assets.io_managers.delta.reading import DeltaReader, DeltaTableError, predicate, rust_uri, spark_schema
+from bigdata_assets.io_managers.delta.reading import DeltaReader, DeltaTableError, predicate, spark_schema
 from bigdata_assets.io_managers.staging import FILES, ROW_GROUP_BYTES, StagedFiles, Staging
+from bigdata_assets.storage import delta_place, is_local, place, remove
 from bigdata_assets.tables import Table, row_schema, sql_name, to_arrow
 
 KEPT_S = 7 * 86_400
@@ -100,7 +101,7 @@ class DeltaWriter(DeltaReader):
                 "Select and cast in the asset's logic, or change the declaration."
             )
         self.create(table)
-        folder = UPath(self.location(table)) / f"staged-{uuid.uuid4().hex}"
+        folder = place(self.location(table)) / f"staged-{uuid.uuid4().hex}"
         writer = _checked(table, obj.select(*table.column_names)).write.partitionBy(*table.file_partitioning)
         to_be_kept = False
         try:
@@ -119,8 +120,8 @@ class DeltaWriter(DeltaReader):
         finally:
             # What is in the way, such as a task that still writes, must not hide an error; `compact` takes the rest.
             with contextlib.suppress(OSError):
-                if not to_be_kept and folder.exists():
-                    folder.fs.rm(folder.path, recursive=True)
+                if not to_be_kept:
+                    remove(folder)
 
     def _arrow_writer(
         self, table: Table, rows: Callable[[], pa.Table | pa.RecordBatchReader], keys: Sequence[str] | None
@@ -215,18 +216,19 @@ class DeltaWriter(DeltaReader):
         from deltalake import CommitProperties, DeltaTable, Schema
         from deltalake.exceptions import CommitFailedError
 
-        location = rust_uri(self.location(table))
-        if not DeltaTable.is_deltatable(location):
+        uri, options = delta_place(self.location(table))
+        if not DeltaTable.is_deltatable(uri, options):
             # Without retries, which would commit the declaration once more on top of another first writer's. Who loses
             # has a table all the same.
             with contextlib.suppress(CommitFailedError):
                 DeltaTable.create(
-                    location,
+                    uri,
                     schema=Schema.from_json(table.spark_schema.json()),
                     mode="ignore",
                     partition_by=table.file_partitioning,
                     description=table.description,
                     configuration=table.properties,
+                    storage_options=options,
                     raise_if_key_not_exists=False,
                     commit_properties=CommitProperties(max_commit_retries=0),
                 )
@@ -267,7 +269,7 @@ class DeltaWriter(DeltaReader):
         Others may have committed too. Read from the log itself: deltalake's history numbers commits wrongly while
         others write.
         """
-        log = UPath(self.location(table)) / "_delta_log"
+        log = place(self.location(table)) / "_delta_log"
         for version in range(newest, before, -1):
             commit = (log / f"{version:020}.json").read_text()
             if write_id in commit:
@@ -295,11 +297,12 @@ class DeltaWriter(DeltaReader):
         stored = self._to_write(table)
         metrics = stored.optimize.compact(writer_properties=_writer_properties(table, stored))
         removed = stored.vacuum(dry_run=False, full=True)
-        for folder in UPath(self.location(table)).glob("staged-*"):  # vacuum leaves empty ones
+        where = place(self.location(table))
+        for folder in where.glob("staged-*") if is_local(where) else []:  # vacuum leaves empty ones
             with contextlib.suppress(FileNotFoundError):  # its writer removes it
                 old = time.time() - folder.stat().st_mtime > KEPT_S
                 if old and not any(path.is_file() for path in folder.rglob("*")):
-                    folder.fs.rm(folder.path, recursive=True)
+                    remove(folder)
         stored.update_incremental()
         # Whoever opens the table reads the log from here on.
         stored.create_checkpoint()

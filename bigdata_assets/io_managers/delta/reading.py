@@ -15,6 +15,7 @@ from pyspark.sql.types import StructType
 
 from bigdata_assets.io_managers.delta import protocol
 from bigdata_assets.resources.spark import SparkResource
+from bigdata_assets.storage import delta_place
 from bigdata_assets.tables import Table
 
 
@@ -42,11 +43,10 @@ class DeltaReader:
         Raises:
             DeltaTableError: nothing is stored there, or by an engine with a newer protocol.
         """
-        from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError, TableNotFoundError
 
         try:
-            return DeltaTable(rust_uri(self.location(table)), version=version)
+            return open_table(self.location(table), version)
         except TableNotFoundError as error:
             raise DeltaTableError(
                 f"{table.path} holds nothing yet at {self.location(table)}: materialise that asset first."
@@ -64,7 +64,7 @@ class DeltaReader:
         """Whether anything was ever stored there."""
         from deltalake import DeltaTable
 
-        return bool(DeltaTable.is_deltatable(rust_uri(self.location(table))))
+        return bool(DeltaTable.is_deltatable(*delta_place(self.location(table))))
 
     def version(self, table: Table) -> int:
         return int(self.stored(table).version())
@@ -141,6 +141,14 @@ class DeltaReader:
         return rows
 
 
+def open_table(location: str, version: int | None = None) -> Any:
+    """A table's log (a `deltalake.DeltaTable`)."""
+    from deltalake import DeltaTable
+
+    uri, options = delta_place(location)
+    return DeltaTable(uri, version=version, storage_options=options)
+
+
 def spark_schema(stored: Any) -> Any:
     """A table's columns as Spark types; from the log, which keeps them in Spark's own JSON."""
     return StructType.fromJson(json.loads(stored.schema().to_json()))
@@ -199,8 +207,3 @@ def predicate(table: Table, keys: Sequence[str] | None) -> str | None:
     """In DataFusion's SQL, where a quote is doubled and a backslash is an ordinary character."""
     texts = ", ".join("'" + key.replace("'", "''") + "'" for key in keys or ())
     return None if keys is None else f'"{table.partition_column}" IN ({texts})'
-
-
-def rust_uri(location: str) -> str:
-    """The same place as the deltalake library names it: it knows s3://, not Hadoop's s3a://."""
-    return "s3://" + location.removeprefix("s3a://") if location.startswith("s3a://") else location

@@ -38,6 +38,7 @@ from bigdata_assets.malicious_urls.logic.records import (
 from bigdata_assets.malicious_urls.logic.text import MAX_EXPANDED_BYTES, Text, encoding_of, is_stream
 from bigdata_assets.malicious_urls.logic.urls import Url, Urls, judged, slices, usable_url
 from bigdata_assets.malicious_urls.tables import QUARANTINED_BATCH_URLS, URL_BATCHES
+from bigdata_assets.storage import place
 from bigdata_assets.tables import row_schema, to_arrow
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def plan_splits(path: UPath, split_bytes: int = SPLIT_BYTES, *, private_suffixes
         private_suffixes: see `domains.registered_domain`.
 
     Raises:
-        FileNotFoundError: the file is not there.
+        OSError: the file is not there, or what it lies on has failed.
     """
     file, status = reading.InputFile.planned(path), path.stat()
     landed_at = datetime.fromtimestamp(status.st_mtime, UTC)
@@ -97,6 +98,8 @@ def plan_splits(path: UPath, split_bytes: int = SPLIT_BYTES, *, private_suffixes
     try:
         return _plan_parquet(path, whole) if path.name.endswith(".parquet") else _plan_text(path, whole, split_bytes)
     except (OSError, EOFError, ValueError, zlib.error, pa.ArrowException) as error:
+        if reading.is_of_system(error):
+            raise
         with path.open("rb") as raw:
             return [_broken(whole, str(error), raw.read(1024))]
 
@@ -161,7 +164,7 @@ def _plan_text(path: UPath, whole: Split, split_bytes: int) -> list[Split]:
 
 def _text_batches(split: Split, layout: Layout) -> Iterator[pa.RecordBatch]:
     reached = split.start
-    with Text(UPath(split.file.path), split.encoding, split.start, split.end) as text:
+    with Text(place(split.file.path), split.encoding, split.start, split.end) as text:
         for block in blocks(text, split.start, layout.separator, layout.mark):
             reached = block.position + int(block.ends[-1]) + block.cut
             batch = _block_batch(split, layout, block)
@@ -332,7 +335,7 @@ def _plan_parquet(path: UPath, whole: Split) -> list[Split]:
 def _parquet_batches(split: Split) -> Iterator[pa.RecordBatch]:
     import pyarrow.parquet as pq
 
-    with UPath(split.file.path).open("rb") as file:
+    with place(split.file.path).open("rb") as file:
         parquet = pq.ParquetFile(file)
         position = sum(parquet.metadata.row_group(group).num_rows for group in range(split.start))
         group = parquet.metadata.row_group(split.start)
@@ -344,6 +347,8 @@ def _parquet_batches(split: Split) -> Iterator[pa.RecordBatch]:
                 yield _values_batch(split, position, *map(batch.column, first))
                 position += batch.num_rows
         except (OSError, pa.ArrowException) as error:
+            if reading.is_of_system(error):
+                raise
             yield _refused(split, position, f"row group {split.start} is broken from row {position} on: {error}")
 
 

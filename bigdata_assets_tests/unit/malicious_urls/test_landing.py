@@ -19,6 +19,7 @@ from bigdata_assets.malicious_urls.partitions import (
 from bigdata_assets.malicious_urls.tables import PREDICTIONS, QUARANTINED_BATCH_URLS, URL_BATCHES
 from bigdata_assets.runs import interruptions
 from bigdata_assets.runs.ranges import tags_for
+from bigdata_assets.storage import FileState
 from bigdata_assets_tests.runs import ERROR, fail
 
 
@@ -54,7 +55,7 @@ def test_names_that_cannot_be_a_partition_are_told(folder, name):
 
 
 def test_a_file_is_complete_when_two_listings_agree_and_it_has_been_quiet():
-    file = LandedFile("a.csv", 10, 1_000_000_000_000)
+    file = LandedFile("a.csv", FileState(10, 1_000_000_000_000))
     seen = {"a.csv": file.fingerprint}
     assert complete_files([file], seen, now_s=1020, settle_s=10) == [file]
     assert complete_files([file], seen, now_s=1005, settle_s=10) == []

@@ -1,4 +1,5 @@
 import csv
+import errno
 import gzip
 import io
 import os
@@ -405,3 +406,18 @@ def test_of_any_bytes_none_are_lost_and_the_rows_are_the_same_wherever_they_are_
         left[start:end] = b"\n" * (end - start)
     for line in left.replace(b"\r", b"\n").replace(b"\xef\xbb\xbf", b"").split(b"\n"):
         assert not line or line.startswith(b"#")
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "no answer"), TimeoutError(), ConnectionResetError()])
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_a_disk_or_a_store_that_fails_is_no_fault_of_the_file(tmp_path, monkeypatch, name, error):
+    path = UPath(tmp_path / name)
+    path.write_bytes(b"url\na.example.com\n")
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(reading, "_plan_text", fail)
+    monkeypatch.setattr(reading, "_plan_parquet", fail)
+    with pytest.raises(type(error)):
+        reading.plan_splits(path)
