@@ -82,7 +82,9 @@ class InputFile:
 
 def is_of_system(error: Exception) -> bool:
     """Whether a disk, a network or a store has failed: what was to be read may be well."""
-    return isinstance(error, TimeoutError | ConnectionError) or getattr(error, "errno", None) is not None
+    # s3fs tells of keys that have expired, and of much else, by these two without an errno.
+    by_kind = isinstance(error, TimeoutError | ConnectionError | PermissionError | FileNotFoundError)
+    return by_kind or getattr(error, "errno", None) is not None
 
 
 def stage(

@@ -38,6 +38,10 @@ class StorageError(RuntimeError):
     """The storage cannot be used; the message says which, why, and what to do."""
 
 
+class StorageUnreachableError(StorageError):
+    """It does not answer: what failed by it is tried again, and that is no attempt of it."""
+
+
 @dataclass(frozen=True)
 class FileState:
     """By what one version of a file is told from another."""
@@ -67,7 +71,9 @@ def states(folder: UPath) -> dict[str, FileState | None]:
     """What is in a folder, by name; None of what is no file. Of S3 by one listing: there may be thousands."""
     if _is_s3(str(folder)):
         found = folder.fs.ls(folder.path, detail=True) if folder.exists() else []
-        return {info["name"].rpartition("/")[2]: _listed(info) for info in found if info["name"] != folder.path}
+        # An object store's console leaves an empty object in the name of the folder itself.
+        others = [info for info in found if info["name"].rstrip("/") != folder.path]
+        return {info["name"].rpartition("/")[2]: _listed(info) for info in others}
     return {path.name: state(path) if path.is_file() else None for path in folder.iterdir()} if folder.exists() else {}
 
 
@@ -211,11 +217,13 @@ def _look_at(path: UPath) -> None:
     try:
         sync(fs.loop, fs._call_s3, "list_objects_v2", timeout=ANSWER_S, **ask)
     except (FSTimeoutError, TimeoutError) as error:
-        raise StorageError(f"{where}: no answer within {ANSWER_S} s. Correct AWS_ENDPOINT_URL, or start it.") from error
+        why = f"no answer within {ANSWER_S} s"
+        raise StorageUnreachableError(f"{where}: {why}. Correct AWS_ENDPOINT_URL, or start it.") from error
     except NoCredentialsError as error:
         raise StorageError(f"{where}: no key. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.") from error
     except BotoCoreError as error:
-        raise StorageError(f"{where} is not reached: {error}. Correct AWS_ENDPOINT_URL, or start it.") from error
+        why = f"is not reached: {error}"
+        raise StorageUnreachableError(f"{where} {why}. Correct AWS_ENDPOINT_URL, or start it.") from error
     except OSError as error:
         cause = error.__cause__
         code = cause.response.get("Error", {}).get("Code", "") if isinstance(cause, ClientError) else ""

@@ -1,6 +1,7 @@
 """Where the branch's rows come from: predictions of a glitch or Q-scan, its pixels, the HDF5 file that has them."""
 
 import contextlib
+import math
 from pathlib import Path
 
 from bigdata_assets.gravitational_waves.logic.strain import events
@@ -124,7 +125,7 @@ LINEAGE = Lineage(
             QSCANS,
             STRAIN,
             same("event_detector"),
-            span=Within("gps_s", "gps_s", HALF_SPAN_S + 1, HALF_SPAN_S),
+            span=Within("gps_s", "gps_s", math.nextafter(HALF_SPAN_S + 1, 0), HALF_SPAN_S),
             note="what is whitened is the whole stretch without a gap around these seconds",
         ),
     ),

@@ -72,10 +72,17 @@ class SnapshotStore(dg.ConfigurableResource):
         fits = place(self.storage).joinpath(*asset.path, "fits")
         for folder in fits.iterdir() if fits.exists() else []:
             if self.fit_location(asset, folder.name) not in named:
-                # Of its files: an object store has no folders with a time.
-                written = max((path.stat().st_mtime for path in folder.rglob("*")), default=0)
+                # Of an object store's folder its files have the times; Spark removes some while it writes.
+                written = max(map(_written_at, [folder, *folder.rglob("*")]))
                 if time.time() - written > ORPHANED_S:
                     remove(folder)
 
     def _folder(self, asset: dg.AssetKey) -> UPath:
         return place(self.storage).joinpath(*asset.path, "snapshots")
+
+
+def _written_at(path: UPath) -> float:
+    try:
+        return float(path.stat().st_mtime)
+    except FileNotFoundError:
+        return 0.0

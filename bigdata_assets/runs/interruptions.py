@@ -21,11 +21,15 @@ BY_ENGINE = (
     "CassandraUnreachableError",
     "KafkaUnreachableError",
     *("KafkaTimeoutError", "KafkaConnectionError", "NodeNotReadyError"),
+    "StorageUnreachableError",
+    *("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "FSTimeoutError"),  # of S3's client
     "SparkUnreachableError",
     "RetriesExceeded",  # of Spark's client whose server was killed
 )
-LOST_SESSION = ("[INVALID_HANDLE.SESSION_", "StatusCode.UNAVAILABLE", "CassandraUnreachableError")
-"""In messages of Spark's client whose server came back as another one, or is just going, or whose worker lost one."""
+LOST_SESSION = ("[INVALID_HANDLE.SESSION_", "StatusCode.UNAVAILABLE", "CassandraUnreachableError", "Generic S3 error")
+"""In messages of Spark's client whose server came back as another one, or is just going, or whose worker lost one; and
+of deltalake whose object store does not answer.
+"""
 LOST_FORK_SERVER = ("EOFError", "BrokenPipeError", "ConnectionRefusedError", "ConnectionResetError")
 """Of a run whose steps could not be begun, since what forks them was killed."""
 BY_ITSELF = tuple(

@@ -41,13 +41,20 @@ class OwnHosts:
         if _name(f"//{host}") not in self.hosts:
             return f"This server does not answer to the name {host[:200]!r}. Add it to BIGDATA_UI_HOSTS if it is yours."
         # A page of another port of this machine is another's too.
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower() and not self._is_named(origin):
+        if origin is not None and _place(origin) != host.lower() and not self._is_named(origin):
             return f"A page of {origin[:200]!r} may not call this server."
         return ""
 
     def _is_named(self, origin: str) -> bool:
         """Whether a proxy's name was set for it, which then asks us by another one."""
         return _name(origin) in self.hosts.difference(LOOPBACK_NAMES)
+
+
+def _place(url: str) -> str:
+    try:
+        return urlsplit(url).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _name(url: str) -> str:

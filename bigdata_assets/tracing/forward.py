@@ -113,6 +113,8 @@ def _made_of(
     try:
         columns = _columns(table, lineage, tables) if links else []
         parts = [_collected(table, _matching(link, keys[link.of.path], columns, tables)) for link in links]
+    except KeyError as error:
+        notes.append(f"stored before there was the column {error}")
     except (DeltaTableError, pa.ArrowException, OSError) as error:
         notes.append(f"not there: {error}")
     some = [part for part in parts if part.num_rows]
@@ -286,6 +288,8 @@ def commands(affected: Sequence[Affected], graph: Graph, instance: dg.DagsterIns
             existing = list(of.get_partition_keys(dynamic_partitions_store=instance))
             stretches = contiguous(existing, keys)
             options = [first if first == last else f"{first}..{last}" for first, last in stretches]
+            if not options:  # partitions that were retired, or taken out: without any, all would be made again
+                continue
         found.append(command(paths, options))
     return found
 

@@ -4,9 +4,11 @@ The part of SQL's grammar that filters are made of: comparisons of a column with
 AND, OR, NOT and parentheses. No functions and no queries, so that there is nothing that a filter could run.
 """
 
+import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
@@ -168,7 +170,8 @@ class _Parser:
             while self._take(","):
                 values.append(self._value(name, type_))
             self._need(")")
-            return column.isin(pa.array([value.as_py() for value in values], type_))
+            # Not `isin`, by which a null is no value: NOT of it would let nulls through.
+            return reduce(operator.or_, (column == value for value in values))
         if self._take("BETWEEN"):
             low = self._value(name, type_)
             self._need("AND")

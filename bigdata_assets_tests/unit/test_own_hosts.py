@@ -57,6 +57,7 @@ def test_its_own_names_are_answered(host, origin):
         ("127.0.0.1:3000", "null"),
         ("127.0.0.1:3000", "http://127.0.0.1:8888"),
         ("127.0.0.1:3000", ""),
+        ("127.0.0.1:3000", "http://["),
         ("sub.ui.example.org", None),
         ("", None),
         (None, None),

@@ -61,7 +61,7 @@ def test_fits_that_no_snapshot_names_go_once_they_are_old(tmp_path):
         file = UPath(store.fit_location(KEY, name)) / "metadata" / "part-0"
         file.parent.mkdir(parents=True)
         file.write_text("{}")
-        for path in (file, file.parent):
+        for path in (file, file.parent, file.parent.parent):
             os.utime(path, (time.time() - age_s * snapshots.ORPHANED_S,) * 2)
     for number in range(3):
         store.save(KEY, f"s{number}", {"fit": store.fit_location(KEY, "named")}, b"")

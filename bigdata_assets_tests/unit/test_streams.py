@@ -165,6 +165,8 @@ INTERRUPTIONS = [
     ("DagsterExecutionStepExecutionError", "KafkaUnreachableError"),
     ("DagsterExecutionStepExecutionError", "ValueError", "RetriesExceeded"),
     ("SparkConnectGrpcException: [INVALID_HANDLE.SESSION_NOT_FOUND] The handle is invalid",),
+    ("DagsterExecutionHandleOutputError", "StorageUnreachableError"),
+    ("OSError: Generic S3 error: Error performing PUT",),
 ]
 
 

@@ -243,6 +243,13 @@ def test_forward_finds_all_that_was_made_of_a_record(stored: Settings) -> None:
     assert scores.made["a"] is not None
 
 
+def test_of_partitions_that_were_taken_away_no_command_would_make_all_again(stored: Settings) -> None:
+    with dg.DagsterInstance.from_config(str(stored.dagster_home)) as instance:
+        instance.delete_dynamic_partition("toys", "a")
+    found = traced(stored, TOY, MESSAGES, "n = 1", 5, is_forward=True)
+    assert found.commands == ["bigdata-assets materialize --select 'key:\"toy/days\"'"]
+
+
 def test_forward_counts_a_row_once_although_two_ways_lead_to_it(stored: Settings) -> None:
     found = traced(stored, TOY, MESSAGES, "n IN (0, 2, 3)", 5, is_forward=True)
     assert affected(found)["scores"] == (6, {"a": 4, "b": 2})

@@ -40,6 +40,7 @@ def found(where: str) -> list[int]:
         ("n <> 1", [1]),
         ("n IN (2, 7)", [1]),
         ("n NOT IN (2, 7)", [0]),
+        ("NOT n IN (2, 7)", [0]),
         ("n BETWEEN 1 AND 2 AND share < 0", [1]),
         ("NOT n BETWEEN 2 AND 3", [0]),
         ("n = 1 OR n = 2 AND share > 0", [0]),
