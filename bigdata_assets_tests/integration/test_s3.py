@@ -128,7 +128,7 @@ def storage(engines: Engines, request: pytest.FixtureRequest) -> str:
 
 
 class TestTables:
-    @pytest.mark.parametrize("kind", [DeltaIOManager, BySpark, ByStaging], ids=["deltalake", "spark", "staging"])
+    @pytest.mark.parametrize("kind", [BySpark, ByStaging], ids=["spark", "staging or deltalake"])
     def test_partitions_are_replaced_joined_and_read(
         self, kind: type[DeltaIOManager], storage: str, resource: SparkResource
     ) -> None:
@@ -342,18 +342,15 @@ def test_no_commit_to_s3_that_was_acknowledged_is_lost(storage: str, resource: S
 @pytest.mark.drill
 @pytest.mark.parametrize("branch", [branch.name for branch in BRANCHES])
 def test_a_branch_is_materialised_whole_on_s3(engines: Engines, branch: str, drill: Drill, store: ObjectStore) -> None:
-    if not drill.pick("whole", short=branch == "malicious_urls", full=True):
-        pytest.skip("by --drill")
+    if not drill.pick("whole", short=False, full=True):
+        pytest.skip("by --drill: it takes minutes")
     if branch == "malicious_urls":
         write_landing_files(landing_folder(engines.settings.storage), 2)
-    selection = drill.pick("selection", short="malicious_urls/labelled_urls", full=f"group:{branch}")
-    result = engines.command("materialize", "--select", selection, timeout_s=900)
+    result = engines.command("materialize", "--select", f"group:{branch}", timeout_s=900)
     assert result.returncode == 0, result.stdout + result.stderr
     tables = [table for one in BRANCHES if one.name == branch for table in one.tables]
     delta = DeltaIOManager(engines.settings.storage, SparkResource(remote=""), tables)
-    if drill.full:
-        assert not [table.path for table in tables if not delta.exists(table)]
-    rows = sum(delta.stored(table).to_pyarrow_dataset().count_rows() for table in tables if delta.exists(table))
+    rows = sum(delta.stored(table).to_pyarrow_dataset().count_rows() for table in tables)
     assert rows > 0
     of_branch = [store.folder / "a" / "storage" / name for name in (branch, f"reports/{branch}")]
     objects = sum(path.is_file() for folder in of_branch for path in folder.rglob("*"))
