@@ -14,13 +14,12 @@ WIDTH, HEIGHT = 1_440, 900
 MOST_BYTES = 300_000
 CHROMIUM = {"executable_path": "/usr/bin/chromium", "args": ["--no-sandbox", "--disable-gpu", "--disable-quic"]}
 PAGES = {
-    "lineage": ("asset-groups/{location}/crimes/lineage", "stream_report"),
-    "file": ("assets/malicious_urls/predictions", "sample_delivery_1.csv"),
+    "lineage": ("locations/__repository__@bigdata_assets/asset-groups/crimes/lineage", "stream_report"),
+    "file": ("assets/malicious_urls/predictions?view=partitions", "sample_delivery_1.csv"),
     "stream": ("assets/crimes/stream_report", ""),
     "model_page": ("assets/models/model_page", ""),
 }
 """Path of each picture's page, and a text that it waits for; of reports, their first picture."""
-LOCATION = "locations/__repository__@bigdata_assets"
 
 
 def main() -> None:
@@ -36,9 +35,9 @@ def main() -> None:
         browser = playwright.chromium.launch(**CHROMIUM)
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         for name, (path, text) in PAGES.items():
-            page.goto(f"{url}/{path.format(location=LOCATION)}")
-            shown = page.get_by_text(text).first if text else page.locator(f"img[src^='{settings.reports_url}']").first
-            shown.wait_for(timeout=60_000)
+            page.goto(f"{url}/{path}")
+            shown = page.get_by_text(text) if text else page.locator(f"img[src^='{settings.reports_url}']")
+            shown.locator("visible=true").first.wait_for(timeout=60_000)
             page.wait_for_load_state("networkidle")
             _save(page, IMAGES / f"{name}.png")
         browser.close()
