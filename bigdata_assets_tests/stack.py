@@ -40,9 +40,9 @@ class Ui:
             return False
         return bool(found and found["assetNodes"])
 
-    def status_of_another_name(self, url: str) -> int:
-        """What a server answers to somebody who has another name of it, as a page with a rebound name has."""
-        request = urllib.request.Request(url, headers={"Host": "rebound.example"})
+    def status(self, url: str, **headers: str) -> int:
+        """What a server answers to a GET, by its status alone."""
+        request = urllib.request.Request(url, headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return int(answer.status)

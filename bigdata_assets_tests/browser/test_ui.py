@@ -159,7 +159,9 @@ def test_a_new_user_sees_it_work(stack: Stack, ui: Ui, page: Page, trained_folde
 
     # It can be reached from this machine alone, and by its own names.
     assert stack.listens_on() <= {"127.0.0.1", "::1"}
-    assert [ui.status_of_another_name(url) for url in (ui.url, ui.settings.reports_url)] == [403, 403]
+    assert [ui.status(url, Host="rebound.example") for url in (ui.url, ui.settings.reports_url)] == [403, 403]
+    assert ui.status(f"{ui.url}/graphql?query={{version}}", Accept="*/*") == 405, "a picture in any page asks so"
+    assert ui.status(ui.url) == 200
 
     # The graph, without a dialog over it.
     page.goto(f"{ui.url}/asset-groups")
