@@ -26,7 +26,10 @@ BY_ENGINE = (
     "SparkUnreachableError",
     "RetriesExceeded",  # of Spark's client whose server was killed
 )
-LOST_SESSION = ("[INVALID_HANDLE.SESSION_", "StatusCode.UNAVAILABLE", "CassandraUnreachableError", "Generic S3 error")
+LOST_SESSION = (
+    *("[INVALID_HANDLE.SESSION_", "[NO_ACTIVE_SESSION]", "StatusCode.UNAVAILABLE"),
+    *("CassandraUnreachableError", "Generic S3 error"),
+)
 """In messages of Spark's client whose server came back as another one, or is just going, or whose worker lost one; and
 of deltalake whose object store does not answer.
 """

@@ -165,6 +165,7 @@ INTERRUPTIONS = [
     ("DagsterExecutionStepExecutionError", "KafkaUnreachableError"),
     ("DagsterExecutionStepExecutionError", "ValueError", "RetriesExceeded"),
     ("SparkConnectGrpcException: [INVALID_HANDLE.SESSION_NOT_FOUND] The handle is invalid",),
+    ("SparkConnectException: [NO_ACTIVE_SESSION] No active Spark session found.",),
     ("DagsterExecutionHandleOutputError", "StorageUnreachableError"),
     ("OSError: Generic S3 error: Error performing PUT",),
 ]
