@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import h5py
 import numpy as np
+import pytest
 
 from bigdata_assets.definitions import BRANCHES
 from bigdata_assets.settings import Settings
@@ -76,11 +77,14 @@ class Traced:
 
 def predictions_are_traced_to_their_bytes(settings: Settings) -> None:
     """Of each branch, back and forth, where the sample is materialised and the engines are up."""
-    a_url(settings)
-    a_report(settings)
-    a_glitch_and_an_event(settings)
-    a_chip(settings)
-    a_time(settings)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.environment().items():  # a login comes from there at the moment of use
+            patch.setenv(name, value)
+        a_url(settings)
+        a_report(settings)
+        a_glitch_and_an_event(settings)
+        a_chip(settings)
+        a_time(settings)
 
 
 def a_url(settings: Settings) -> None:

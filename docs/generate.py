@@ -3,6 +3,7 @@
 A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; what is around it is written by hand.
 """
 
+import difflib
 import importlib.metadata
 import json
 import re
@@ -207,18 +208,22 @@ def generated(file: Path, its: Mapping[str, str]) -> str:
 
 
 def main() -> None:
-    """Write, or with `--check` compare; exit code 1 where something is not current."""
-    old = []
+    """Write, or with `--check` say what is other; exit code 1 where something is not current."""
+    check, old = "--check" in sys.argv, []
     for name, its in parts().items():
         file = DOCS / name
-        text = generated(file, its)
-        if text != file.read_text():
+        before, text = file.read_text(), generated(file, its)
+        if text != before:
             old.append(name)
-            if "--check" not in sys.argv:
+            if check:
+                click.echo(
+                    "\n".join(difflib.unified_diff(before.splitlines(), text.splitlines(), name, name, "", "", 1))
+                )
+            else:
                 file.write_text(text)
     if old:
-        click.echo(f"{'not current, run make docs' if '--check' in sys.argv else 'written'}: {', '.join(old)}")
-    sys.exit(bool(old) and "--check" in sys.argv)
+        click.echo(f"{'not current, run make docs' if check else 'written'}: {', '.join(old)}")
+    sys.exit(bool(old) and check)
 
 
 if __name__ == "__main__":
