@@ -6,7 +6,7 @@ in the Origin header of the second.
 """
 
 from collections.abc import Iterable
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
@@ -38,27 +38,20 @@ class OwnHosts:
 
     def _refusal(self, headers: Headers) -> str:
         host, origin = headers.get("host", ""), headers.get("origin")
-        if _name(f"//{host}") not in self.hosts:
+        if _parts(f"//{host}").hostname not in self.hosts:
             return f"This server does not answer to the name {host[:200]!r}. Add it to BIGDATA_UI_HOSTS if it is yours."
         # A page of another port of this machine is another's too.
-        if origin is not None and _place(origin) != host.lower() and not self._is_named(origin):
+        if origin is not None and _parts(origin).netloc.lower() != host.lower() and not self._is_named(origin):
             return f"A page of {origin[:200]!r} may not call this server."
         return ""
 
     def _is_named(self, origin: str) -> bool:
         """Whether a proxy's name was set for it, which then asks us by another one."""
-        return _name(origin) in self.hosts.difference(LOOPBACK_NAMES)
+        return _parts(origin).hostname in self.hosts.difference(LOOPBACK_NAMES)
 
 
-def _place(url: str) -> str:
+def _parts(url: str) -> SplitResult:
     try:
-        return urlsplit(url).netloc.lower()
-    except ValueError:
-        return ""
-
-
-def _name(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
+        return urlsplit(url)
     except ValueError:  # such as a bracket that is not closed
-        return ""
+        return urlsplit("")

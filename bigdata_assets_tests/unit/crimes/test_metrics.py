@@ -56,3 +56,13 @@ def test_cumulative_figures_are_those_of_all_reports_together():
     assert found["cumulative_accuracy"].tolist() == [0.5, 35 / 40]
     assert found["cumulative_log_loss"].iloc[-1] == pytest.approx((10 + 15) / 40)
     assert found["rolling_bias"].iloc[-1] == pytest.approx(2 / 40)
+
+
+def test_half_an_interval_is_students_where_batches_weigh_the_same():
+    from scipy.stats import sem, t
+
+    values = np.random.default_rng(0).random(9)
+    expected = t.ppf(0.975, 8) * sem(values)
+    rows = pd.DataFrame({"value": [*values, np.nan, 0.5], "weight": [*[40.0] * 9, 40.0, 0.0]})
+    assert metrics.half_width(rows["value"], rows["weight"]) == pytest.approx(expected), "none and weightless left out"
+    assert np.isnan(metrics.half_width(rows["value"][:1], rows["weight"][:1]))
