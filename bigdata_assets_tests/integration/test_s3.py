@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -16,6 +16,7 @@ from urllib.error import HTTPError
 import dagster as dg
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from matplotlib.figure import Figure
 from pyspark.sql import functions
@@ -293,7 +294,9 @@ def test_no_secret_is_in_sparks_settings_commands_or_logs(engines: Engines, reso
     assert resource.spark_session.read.text(f"{engines.settings.storage}/some").count() == 1
     told = [f"{row['key']}={row['value']}" for row in resource.spark_session.sql("SET -v").collect()]
     told += [f"{row['key']}={row['value']}" for row in resource.spark_session.sql("SET").collect()]
-    told += [" ".join(process.cmdline()) for process in engines.processes()]
+    for process in engines.processes():
+        with suppress(psutil.NoSuchProcess):  # one of Spark's workers that has just ended
+            told.append(" ".join(process.cmdline()))
     told += [path.read_text(errors="replace") for path in (engines.settings.services_dir / "logs").iterdir()]
     assert any("fs.s3a.endpoint" in text for text in told)
     assert not [text for text in told if SECRET in text or KEY in text]
