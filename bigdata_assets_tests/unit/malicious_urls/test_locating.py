@@ -35,6 +35,7 @@ def rows_of(path: Path) -> list[tuple[int, str]]:
         ("wide.csv", TEXT.decode().encode("utf-16")),
         ("marked.csv", b"\xef\xbb\xbf" + TEXT),
     ],
+    ids=["plain", "packed", "utf-16", "marked"],  # from the bytes, two processes of the tests would find two tests
 )
 def test_a_line_is_the_one_that_was_read(
     tmp_path: Path, name: str, data: bytes, monkeypatch: pytest.MonkeyPatch
