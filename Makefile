@@ -46,7 +46,7 @@ MINUTES ?= 3
 RATE ?= 60
 SEED ?= 1
 soak: env
-	$(BIN)/python -m bigdata_assets_tests.soak --minutes $(MINUTES) --rate $(RATE) --seed $(SEED)
+	$(BIN)/python -m bigdata_assets_tests.soak --minutes $(MINUTES) --rate $(RATE) --seed $(SEED) $(if $(EVERYTHING),--everything)
 
 bench: env
 	$(BIN)/python -m benchmarks

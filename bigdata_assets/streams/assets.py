@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -16,6 +17,10 @@ from bigdata_assets.streams.batches import Batch, parse, topic_of
 from bigdata_assets.streams.planner import Planner
 from bigdata_assets.streams.stream import Stream
 
+SILENT_FOR = dg.FreshnessPolicy.time_window(warn_window=timedelta(days=1), fail_window=timedelta(days=7))
+"""What the UI makes of a topic that nothing comes from any more. What is made of others has no such policy: it is
+refreshed with them, and is as fresh as it can be."""
+
 
 def messages_asset(stream: Stream) -> dg.AssetsDefinition:
     """The asset of a topic's messages; from the table itself where the topic has forgotten what is in it."""
@@ -24,6 +29,7 @@ def messages_asset(stream: Stream) -> dg.AssetsDefinition:
         **table_asset(stream.messages, "1", kinds=["kafka"]),
         partitions_def=stream.partitions,
         deps=[dg.AssetDep(stream.source, partition_mapping=dg.AllPartitionMapping())] if stream.source else [],
+        freshness_policy=SILENT_FOR,
         required_resource_keys={"delta", "kafka"},
     )
     def messages(context: dg.AssetExecutionContext) -> pa.Table:

@@ -145,14 +145,15 @@ class Stream:
     def present(self, instance: dg.DagsterInstance, wanted: Iterable[str]) -> list[str]:
         """Partitions' keys in Dagster's order, which ranges go by: the last ones, those `wanted` and a page before."""
         found: list[str] = []
-        missing, place, last = set(wanted), None, False
+        before, place, last = set(wanted), None, False
         while not last:
+            # Two pages at once: Dagster's storage looks at all keys for each one.
             page = instance.get_paginated_dynamic_partitions(
-                str(self.partitions.name), PAGE, ascending=False, cursor=place
+                str(self.partitions.name), 2 * PAGE, ascending=False, cursor=place
             )
-            last = not missing or not page.has_more
             found += page.results
-            missing -= set(page.results)
+            before -= set(found[:-PAGE])
+            last = not before or not page.has_more
             place = page.cursor
         return found[::-1]
 

@@ -4,6 +4,7 @@ import gzip
 import shutil
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -19,6 +20,7 @@ from upath import UPath
 from bigdata_assets.crimes.logic import exports
 from bigdata_assets.malicious_urls.logic import reading
 from bigdata_assets.malicious_urls.logic.classifier import TRUSTED_TYPES
+from bigdata_assets.malicious_urls.logic.mart import prediction_mart, top_domains
 from bigdata_assets.malicious_urls.partitions import LANDED_FILES
 from bigdata_assets.malicious_urls.tables import CLASSES
 from bigdata_assets.reading import FileChangedError, once
@@ -339,9 +341,30 @@ def test_two_tables_are_made_of_one_reading(spark: SparkSession, tmp_path: Path,
     assert readings[0] == readings[1] > 0
 
 
-def test_a_file_that_is_gone_is_named(project: Project) -> None:
+def test_the_mart_has_urls_that_are_malicious_of_an_unknown_kind(spark: SparkSession) -> None:
+    probabilities = ("p_benign", "p_defacement", "p_malicious", "p_malware", "p_phishing")
+    rows = [
+        (datetime(2026, 1, 5, tzinfo=UTC), "a.example.org", "malicious", 0.1, 0.0, 0.9, 0.0, 0.0),
+        (datetime(2026, 1, 5, tzinfo=UTC), "b.example.org", "benign", 0.6, 0.0, 0.4, 0.0, 0.0),
+    ]
+    columns = ", ".join(f"{name} double" for name in probabilities)
+    frame = spark.createDataFrame(
+        rows, f"landed_at timestamp, registered_domain string, predicted_class string, {columns}"
+    )
+    mart = prediction_mart(frame)
+    assert {row.registered_domain: row.max_probability for row in mart.collect()} == {
+        "a.example.org": 0.9,
+        "b.example.org": 0.6,
+    }
+    (top,) = top_domains(mart).collect()
+    assert (top.registered_domain, top.main_class, top.mean_probability) == ("a.example.org", "malicious", 0.9)
+
+
+def test_a_file_or_a_list_that_is_gone_is_named(project: Project) -> None:
     with pytest.raises(FileNotFoundError, match=r"gone\.csv"):
         project.run(BATCH_ASSETS, "gone.csv")
+    with pytest.raises(FileNotFoundError, match="has no list gone; it has malicious_phish, other_list"):
+        project.run(("labelled_urls", "quarantined_urls"), "gone")
 
 
 def test_without_a_model_the_error_says_what_to_materialise(empty_project: Project) -> None:

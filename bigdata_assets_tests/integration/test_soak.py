@@ -6,7 +6,7 @@ import pytest
 
 from bigdata_assets.settings import Settings
 from bigdata_assets_tests.drills import Drill
-from bigdata_assets_tests.soak import Soak
+from bigdata_assets_tests.soak import FEW, Soak
 
 pytestmark = pytest.mark.integration
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 def test_a_soak_is_exact_and_heals_by_itself(settings: Settings, tmp_path: Path, drill: Drill) -> None:
     minutes, rate = drill.pick("minutes", short=3, full=10), drill.pick("reports a second", short=60, full=60)
     for seed in drill.pick("seeds", short=(1,), full=(1, 2, 3)):
-        soak = Soak(tmp_path / str(seed), settings, minutes, rate, seed)
+        soak = Soak(tmp_path / str(seed), settings, minutes, rate, seed, **FEW)
         try:
             figures = soak.run()
         finally:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
@@ -135,6 +136,12 @@ class HashedLinear(ClassifierMixin, BaseEstimator):
         """Fit on sparse rows; `classes` names those that there are, if `y` may lack some."""
         labels = np.asarray(y)
         self.classes_ = np.unique(labels) if classes is None else classes
+        # Few URLs have a tenth of a million columns: the weights of the others stay 0 and would only be copied.
+        has_rows = np.zeros(X.shape[1], bool)
+        has_rows[X.indices] = True
+        columns = np.flatnonzero(has_rows)
+        places = (np.cumsum(has_rows) - 1).astype(X.indices.dtype)
+        narrow = sparse.csr_matrix((X.data, places[X.indices], X.indptr), (X.shape[0], len(columns)))
         model = SGDClassifier(
             loss="log_loss",
             alpha=self.alpha,
@@ -143,7 +150,7 @@ class HashedLinear(ClassifierMixin, BaseEstimator):
             average=True,
             random_state=self.seed,
             n_jobs=self.n_jobs,
-        ).fit(X, labels)
+        ).fit(narrow, labels)
         weights, constants = model.coef_, model.intercept_
         if len(model.classes_) == 2:  # scikit-learn keeps the second class's alone
             weights, constants = np.vstack([-weights, weights]), np.concatenate([-constants, constants])
@@ -151,7 +158,7 @@ class HashedLinear(ClassifierMixin, BaseEstimator):
         self.weights_ = np.zeros((X.shape[1], len(self.classes_)), np.float32)
         self.constants_ = np.full(len(self.classes_), -10, np.float32)
         present = np.searchsorted(self.classes_, model.classes_)
-        self.weights_[:, present] = weights.T
+        self.weights_[np.ix_(columns, present)] = weights.T
         self.constants_[present] = constants
         return self
 

@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
-from sklearn.linear_model import LogisticRegression
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 
 from bigdata_assets.io_managers.sklearn_model import CARD, FILE, ModelFileError, StoredModel
 from bigdata_assets.malicious_urls.logic import classifier, training
@@ -110,12 +111,23 @@ def test_stacked_trees_read_nothing_that_the_linear_models_learnt_by_heart(monke
 
 
 def test_a_class_without_rows_stays_last_and_two_classes_mirror_each_other():
-    rows, labels = np.array([[0.0, 1], [1, 0]] * 20), np.array([0, 2] * 20)
+    rows, labels = sparse.csr_matrix([[0.0, 1], [1, 0]] * 20), np.array([0, 2] * 20)
     model = HashedLinear().fit(rows, labels, np.arange(3))
     odds = model.decision_function(rows)
     np.testing.assert_allclose(odds[:, 0], -odds[:, 2], rtol=1e-5)
     assert (odds[:, 1] == -10).all()
     np.testing.assert_array_equal(model.predict(rows), labels)
+
+
+def test_columns_that_no_row_has_are_left_out_and_nothing_changes():
+    rng = np.random.default_rng(0)
+    rows = sparse.random(200, 5_000, 0.002, "csr", rng=rng)
+    labels = rng.integers(0, 3, 200)
+    model = HashedLinear(epochs=3).fit(rows, labels)
+    whole = SGDClassifier(loss="log_loss", alpha=3e-6, max_iter=3, tol=None, average=True, random_state=0)
+    whole.fit(rows, labels)
+    np.testing.assert_array_equal(model.weights_, whole.coef_.T.astype(np.float32))
+    assert (model.weights_ != 0).any(axis=1).sum() == len(np.unique(rows.indices)) < 3_000
 
 
 def test_no_family_of_that_name():
