@@ -46,6 +46,10 @@ REFRESHED_BY_INPUT = (
 ).with_label("refreshed once a run that changed an input has ended")
 """Not `eager`: that waits until no partition of an input is missing, and one broken file or batch would stop it; and
 its `since_last_handled` takes an input for handled that was stored after it was asked for and before it was made."""
+REFRESHED_ONCE_ALL_IS_THERE = (REFRESHED_BY_INPUT & ~dg.AutomationCondition.any_deps_missing()).with_label(
+    "refreshed once a run that changed an input has ended, and all inputs are there"
+)
+"""For what cannot be made without one of its inputs; of partitioned ones it would wait for every partition."""
 
 
 def resources(settings: Settings, tables: Iterable[Table]) -> dict[str, Any]:

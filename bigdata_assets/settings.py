@@ -199,6 +199,12 @@ class Settings(BaseModel):
     batches_per_run: int = Field(
         20, alias="BATCHES_PER_RUN", gt=0, le=1_000, description="Most Kafka batches that the sensor puts into a run."
     )
+    crimes_refit_rows: int = Field(
+        5_000,
+        alias="CRIMES_REFIT_ROWS",
+        gt=0,
+        description="New reports after which Spark's arrest models are fitted anew, which takes up to 20 s.",
+    )
     big_cats_classes: str = Field(
         "Tiger,Lion,Cheetah,Leopard,Jaguar (Animal),Lynx",
         alias="BIG_CATS_CLASSES",

@@ -46,7 +46,9 @@ class LearningConfig(dg.Config):
         300_000, ge=0, le=20_000_000, description="Reports before those, that their arrest rates are learnt from."
     )
     window_trees: int = Field(20, ge=1, le=500, description="Trees of the random forest, and of boosting.")
-    refit_rows: int = Field(5_000, ge=1, description="New reports after which the Spark models are fitted anew.")
+    refit_rows: int | None = Field(
+        None, ge=1, description="New reports after which the Spark models are fitted anew; default: CRIMES_REFIT_ROWS."
+    )
     history_months: int = Field(24, ge=0, le=600, description="Months before the stream that the online model learns.")
 
 
@@ -124,7 +126,7 @@ def crime_reports(context: dg.AssetExecutionContext, crime_messages: pa.Table) -
     deps=[dg.AssetDep(HISTORIC_REPORTS.key, partition_mapping=dg.AllPartitionMapping())],
     can_subset=True,
     partitions_def=CRIME_BATCHES,
-    required_resource_keys={"delta", "snapshots", "spark"},
+    required_resource_keys={"delta", "settings", "snapshots", "spark"},
 )
 def test_then_train(
     context: dg.AssetExecutionContext, crime_reports: pd.DataFrame, config: LearningConfig

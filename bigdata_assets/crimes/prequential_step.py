@@ -226,7 +226,7 @@ def _test_then_train(context: dg.AssetExecutionContext, rows: pd.DataFrame, conf
         start_name=f"{topic}-start",
         start=start,
         refit=lambda snapshot: fit(snapshot.name, snapshot.history_ends),
-        refit_rows=config.refit_rows,
+        refit_rows=config.refit_rows or context.resources.settings.crimes_refit_rows,
         most=len(wanted) + LEARNT_ON,
     )
     training = ARREST_MODELS in context.selected_asset_keys

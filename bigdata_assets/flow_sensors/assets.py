@@ -40,7 +40,7 @@ from bigdata_assets.reports import Report
 from bigdata_assets.resources.cassandra import CassandraResource
 from bigdata_assets.resources.kafka import MAX_MESSAGE_BYTES
 from bigdata_assets.runs.ranges import tell_partitions
-from bigdata_assets.runtime import REFRESHED_BY_INPUT
+from bigdata_assets.runtime import REFRESHED_BY_INPUT, REFRESHED_ONCE_ALL_IS_THERE
 from bigdata_assets.sources import SAMPLE_EFFORT
 from bigdata_assets.storage import place
 
@@ -246,7 +246,7 @@ def channel_quality(
     kinds={"python", "matplotlib"},
     code_version="1",
     description="What channels have: coverage over time, gaps, flat lines, spikes, and the worst channels' signals.",
-    automation_condition=REFRESHED_BY_INPUT,
+    automation_condition=REFRESHED_ONCE_ALL_IS_THERE,
     required_resource_keys={"delta", "settings"},
 )
 def channel_quality_report(
@@ -418,7 +418,7 @@ def site_correlations(context: dg.AssetExecutionContext) -> pd.DataFrame:
     kinds={"python", "matplotlib"},
     code_version="1",
     description="Which channels go together, and with which lag: a heat map and the strongest pairs.",
-    automation_condition=REFRESHED_BY_INPUT,
+    automation_condition=REFRESHED_ONCE_ALL_IS_THERE,
     deps=[WINDOWS.key],
     required_resource_keys={"delta"},
 )

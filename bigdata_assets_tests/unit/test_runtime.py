@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from bigdata_assets.runtime import REFRESHED_BY_INPUT, process_per_step
+from bigdata_assets.runtime import REFRESHED_BY_INPUT, REFRESHED_ONCE_ALL_IS_THERE, process_per_step
 from bigdata_assets.services import stack
 from bigdata_assets.settings import Settings
 
@@ -18,11 +18,19 @@ def test_runs_and_steps_at_once_are_as_set(tmp_path, most):
         assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == most
 
 
-SOURCE, MART = dg.AssetKey("source"), dg.AssetKey("mart")
+SOURCE, MART, OTHER = dg.AssetKey("source"), dg.AssetKey("mart"), dg.AssetKey("other")
 
 
 @dg.asset
 def source() -> None: ...
+
+
+@dg.asset
+def other() -> None: ...
+
+
+@dg.asset(deps=[source, other], automation_condition=REFRESHED_ONCE_ALL_IS_THERE)
+def of_both() -> None: ...
 
 
 @dg.asset(deps=[source], automation_condition=REFRESHED_BY_INPUT)
@@ -34,7 +42,16 @@ def mart(context: dg.AssetExecutionContext) -> None:
 @pytest.fixture
 def ticked():
     """How often the mart is asked for at the next tick, after these assets were stored in this order."""
-    definitions = dg.Definitions([source, mart])
+    yield from _ticking(dg.Definitions([source, mart]))
+
+
+@pytest.fixture
+def ticked_of_both():
+    """The same of what is made of two inputs."""
+    yield from _ticking(dg.Definitions([source, other, of_both]))
+
+
+def _ticking(definitions):
     with dg.DagsterInstance.ephemeral() as instance:
         cursor, now = None, datetime.now(UTC).replace(minute=0, second=10)
 
@@ -66,6 +83,12 @@ def test_an_input_stored_while_the_mart_was_made_is_not_missed(ticked):
     assert ticked(SOURCE) == 1
     asked = [ticked(SOURCE, MART), ticked(), ticked(), ticked()]
     assert sum(asked) == 1, "the mart may have been made from what the input was before"
+
+
+def test_what_lacks_an_input_is_asked_for_once_that_is_there(ticked_of_both):
+    assert [ticked_of_both(), ticked_of_both(SOURCE), ticked_of_both()] == [0, 0, 0]
+    assert [ticked_of_both(OTHER), ticked_of_both()] == [1, 0]
+    assert ticked_of_both(SOURCE) == 1
 
 
 @pytest.mark.parametrize("changes", range(1, 7))

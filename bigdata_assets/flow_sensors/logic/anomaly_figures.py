@@ -83,7 +83,8 @@ def precision_recall(
         style = style or {"color": colormaps["tab10"]((number - 1) % 10), "linewidth": 2.0 if number < 4 else 1.0}
         # In steps, as AP sums them: between two thresholds there is nothing to be had.
         label = f"{name} {figures['AP']:.2f}"
-        axes.plot([0, *recall], [*precision[:1], *precision], drawstyle="steps-pre", label=label, **style)
+        begin = [0] if len(recall) else []  # where nothing is anomalous there is no curve
+        axes.plot([*begin, *recall], [*precision[:1], *precision], drawstyle="steps-pre", label=label, **style)
         axes.plot(figures["recall"], figures["precision"], "o", markersize=6, color=style["color"])
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
     axes.grid(alpha=0.3)

@@ -102,6 +102,14 @@ def test_without_models_or_labels_a_report_says_what_to_do(sites):
     assert "sites.csv" in anomaly_report.report(unlabelled, [judged(RULE, unlabelled)], []).summary
 
 
+def test_where_nothing_is_anomalous_there_are_no_figures_and_a_report():
+    sites = [series("a"), series("b")]
+    report = anomaly_report.report(sites, [judged(RULE, sites), judged("net", sites)], [judged(RULE, sites)])
+    assert "too few events in its test (0)" in report.summary
+    assert [e.metric for e in report.evaluations if e.metric in ("AP", "F1")] == []
+    assert all(report.pngs(50).values())
+
+
 def test_no_model_is_judged_without_the_rule_or_on_other_rows(sites):
     with pytest.raises(ValueError, match="without the rule"):
         anomaly_report.report(sites, [judged("perfect", sites)], [])
