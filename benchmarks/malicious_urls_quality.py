@@ -35,7 +35,7 @@ from upath import UPath
 
 from bigdata_assets.malicious_urls.logic import classifier, domains, evaluation, lists, reading, splits, training
 from bigdata_assets.malicious_urls.logic.domains import normalise, registered_domains
-from bigdata_assets.malicious_urls.tables import UNKNOWN_KIND
+from bigdata_assets.malicious_urls.tables import MOST_OF_A_LIST, UNKNOWN_KIND
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST_SEED = 10
@@ -154,7 +154,7 @@ def all_lists(folder: Path) -> pd.DataFrame:
 
 def held_out_lists(rows: pd.DataFrame, n_jobs: int) -> dict[str, Any]:
     """Figures on each list of models fitted on the others, and of the default fitted on one."""
-    pool = lists.pooled(rows, training.MOST_OF_A_LIST, seed=0)
+    pool = lists.pooled(rows, MOST_OF_A_LIST, seed=0)
     classes = sorted(set(pool.rows["type"]) - {UNKNOWN_KIND})
 
     def maker(family: str) -> Callable[[], classifier.KnownKinds]:

@@ -99,10 +99,10 @@ def measured(file: Path) -> str:
     return "\n".join(_rows(json.loads(file.read_text())))
 
 
-def drills() -> str:
-    """What each drill was done with, and measured."""
+def drills(file: str) -> str:
+    """What each drill or soak was done with, and measured."""
     lines = ["| drill | date | with | measured |", "|---|---|---|---|"]
-    for name, its in json.loads((ROOT / "benchmarks" / "drills.json").read_text()).items():
+    for name, its in json.loads((ROOT / "benchmarks" / file).read_text()).items():
         told = [
             ", ".join(f"{what} {shown(value)}" for what, value in its[part].items()) for part in ("scale", "figures")
         ]
@@ -186,7 +186,8 @@ def parts() -> dict[str, dict[str, str]]:
     }
     found["licences.md"] = {"packages": licences()}
     results = sorted((ROOT / "benchmarks").glob("results*.json"))
-    found["results.md"] = {"drills": drills()} | {file.stem: measured(file) for file in results}
+    found["results.md"] = {file.stem: measured(file) for file in results}
+    found["results.md"] |= {"drills": drills("drills.json"), "soaks": drills("soak.json")}
     return found
 
 

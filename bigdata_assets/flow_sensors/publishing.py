@@ -51,30 +51,24 @@ def _of_day(delta: DeltaReader, month: str, version: int | None, day: datetime) 
     return delta.read_arrow(CHANNEL_EXPORT, [month], COLUMNS, (at >= day) & (at < day + timedelta(days=1)), version)
 
 
-class Publisher:
-    """Sends samples to a topic; each message is written once and in the order of its partition: it is idempotent."""
+def send(producer: Any, topic: str, samples: pa.Table) -> None:
+    """Send samples, and wait until all replicas have them; each message is written once and in its partition's order.
 
-    def __init__(self, producer: Any, topic: str) -> None:
-        self._producer, self._topic = producer, topic
+    Raises:
+        PublishError: a message was not taken.
+    """
+    from kafka.errors import KafkaError
 
-    def send(self, samples: pa.Table) -> None:
-        """Send samples, and wait until all replicas have them.
-
-        Raises:
-            PublishError: a message was not taken.
-        """
-        from kafka.errors import KafkaError
-
-        try:
-            futures = [self._producer.send(self._topic, value, key) for key, value in messages.encode(samples)]
-            self._producer.flush()
-            for future in futures:
-                future.get(timeout=30)
-        except KafkaError as error:
-            raise PublishError(
-                f"{self._topic} did not take a message: {error}. Send the month again: what came already is known by "
-                "its site, channel and time, and is not counted twice."
-            ) from error
+    try:
+        futures = [producer.send(topic, value, key) for key, value in messages.encode(samples)]
+        producer.flush()
+        for future in futures:
+            future.get(timeout=30)
+    except KafkaError as error:
+        raise PublishError(
+            f"{topic} did not take a message: {error}. Send the month again: what came already is known by its site, "
+            "channel and time, and is not counted twice."
+        ) from error
 
 
 def replay(
@@ -98,14 +92,13 @@ def replay(
     kafka.create_topic(topic, partitions)
     sent = 0
     with kafka.producer(linger_ms=20) as producer, tqdm(unit="sample", unit_scale=True, disable=None) as bar:
-        publisher = Publisher(producer, topic)
         for month in months:
             for samples in by_day(delta, month):
                 for first in range(0, samples.num_rows, rows):
                     if stop.is_set() or (sent and stop.wait(every_s)):
                         return sent
                     portion = samples.slice(first, rows if limit is None else min(rows, limit - sent))
-                    publisher.send(portion)
+                    send(producer, topic, portion)
                     sent += portion.num_rows
                     bar.update(portion.num_rows)
                     if sent == limit:
@@ -132,7 +125,6 @@ def publish(delta: DeltaWriter, kafka: KafkaResource, topic: str, months: list[s
     topic_id = kafka.topic_id(topic)
     sent_before = _versions_sent(delta, topic, topic_id, months)
     with kafka.producer(linger_ms=20) as producer, tqdm(unit="sample", unit_scale=True, disable=None) as bar:
-        publisher = Publisher(producer, topic)
         for month in months:
             before = sent_before.get(month)
             if not (channels := _channels(delta, month, version)):
@@ -141,7 +133,7 @@ def publish(delta: DeltaWriter, kafka: KafkaResource, topic: str, months: list[s
             begun = _rows(dict.fromkeys(((month, *channel) for channel in channels), 0), topic, topic_id, UNFINISHED)
             delta.write(CHANNEL_PUBLICATIONS, begun, [month], run_id)
             for samples in by_day(delta, month, version, before):
-                publisher.send(samples)
+                send(producer, topic, samples)
                 bar.update(samples.num_rows)
                 for row in samples.group_by(list(messages.KEY)).aggregate([([], "count_all")]).to_pylist():
                     counts[month, row["site"], row["channel"]] += row["count_all"]

@@ -17,6 +17,7 @@ from bigdata_assets.malicious_urls.source import SOURCE
 from bigdata_assets.malicious_urls.tables import (
     BRANCH,
     LABELLED_URLS,
+    MOST_OF_A_LIST,
     PREDICTION_MART,
     PREDICTIONS,
     QUARANTINED_BATCH_URLS,
@@ -47,7 +48,9 @@ class ClassifierConfig(dg.Config):
         None, ge=2, le=20, description="Of what the ensemble's trees are fitted on. Default: 5; on the sample 2."
     )
     most_of_a_list: int = Field(
-        50_000, ge=2, description="URLs of each list that are learnt, drawn at random: no list is to rule the others."
+        MOST_OF_A_LIST,
+        ge=2,
+        description="URLs of each list that are learnt, drawn at random: none is to rule the others.",
     )
     seed: int = Field(0, description="Seed of everything random in training and splitting.")
 

@@ -12,14 +12,14 @@ from upath import UPath
 from bigdata_assets.branch import Available
 from bigdata_assets.malicious_urls.sample import write_landing_files
 from bigdata_assets.malicious_urls.source import SOURCE
+from bigdata_assets.malicious_urls.tables import SAFE_NAME
 from bigdata_assets.sources import Sources, SourceUnavailableError
 from bigdata_assets.storage import FileState, place, state, states
 
 URL_LISTS = dg.DynamicPartitionsDefinition(name="url_lists")
 LANDED_FILES = dg.DynamicPartitionsDefinition(name="landed_url_files")
 
-FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}\.(csv|csv\.gz|parquet)")
-"""Names that are safe as a partition key, in a path and in SQL alike."""
+FILE_NAME = re.compile(rf"{SAFE_NAME}\.(csv|csv\.gz|parquet)")
 LOG = logging.getLogger(__name__)
 UNFINISHED = re.compile(r"^[._]|\.(tmp|part|partial|crdownload|swp|filepart|inprogress)$|~$", re.IGNORECASE)
 """Names that programs give to a file which they are still writing."""

@@ -10,6 +10,10 @@ UNKNOWN_KIND = "malicious"
 """Class of a URL whose list does not tell what is bad of it."""
 CLASSES = (BENIGN, "defacement", UNKNOWN_KIND, "malware", "phishing")
 """The types of malicious_phish.csv and the unknown one, by name."""
+MOST_OF_A_LIST = 50_000
+"""URLs that are learnt, unless the asset's config says otherwise."""
+SAFE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}"
+"""Pattern of names that are safe as a partition key, in a path and in SQL alike."""
 
 _IS_CLASS = " IN ('" + "', '".join(CLASSES) + "')"
 _URL = Column("url", StringType(), "The URL that is meant, as it was received but for what `as_given` tells.")

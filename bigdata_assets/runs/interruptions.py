@@ -28,6 +28,7 @@ BY_ENGINE = (
 )
 LOST_SESSION = (
     *("[INVALID_HANDLE.SESSION_", "[NO_ACTIVE_SESSION]", "StatusCode.UNAVAILABLE"),
+    *("stopped SparkContext", "SparkContext was shut down"),
     *("CassandraUnreachableError", "Generic S3 error"),
 )
 """In messages of Spark's client whose server came back as another one, or is just going, or whose worker lost one; and

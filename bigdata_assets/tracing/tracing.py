@@ -18,7 +18,8 @@ from bigdata_assets.tracing.forward import Affected
 from bigdata_assets.tracing.history import History
 from bigdata_assets.tracing.places import Places
 from bigdata_assets.tracing.rows import Tables
-from bigdata_assets.tracing.walking import Trace, all_traces
+from bigdata_assets.tracing.walking import Trace
+from bigdata_assets.tracing.walking import trace as walk_back
 from bigdata_assets.tracing.where import parse
 
 NO_LINKS = "the branch {branch} declares no lineage: only the runs of these rows are told"
@@ -97,4 +98,4 @@ def traced(
             )
         places = opened.enter_context(Places(settings, tables, history))
         rows, more = tables.find(table, wanted, limit)
-        return Traced(all_traces(table, rows, branch.lineage, places), more, note=note)
+        return Traced([walk_back(table, row, branch.lineage, places) for row in rows], more, note=note)

@@ -1,7 +1,7 @@
 """Backwards: from rows of a table, table by table, to the raw records that they were made of."""
 
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import reduce
@@ -199,8 +199,3 @@ def told(model: Model, row: Row, places: Places) -> ModelTold:
 
 def _names(text: str) -> Iterator[str]:
     yield from (part.partition("}")[0] for part in text.split("{")[1:])
-
-
-def all_traces(table: Table, rows: Sequence[Row], lineage: Lineage, places: Places) -> list[Trace]:
-    """The way back from each of some rows."""
-    return [trace(table, row, lineage, places) for row in rows]

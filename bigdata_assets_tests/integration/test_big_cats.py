@@ -54,7 +54,7 @@ def made(project: Project, subsets: Sequence[str], networks: Sequence[str], desc
     project.execute(BY_SUBSET, (subsets[0], subsets[-1]))
     for network in networks:
         project.execute(keys("chip_predictions"), (network,))
-    config = {"ops": {"big_cats__cat_features": {"config": {"network": described_by}}}}
+    config = {"ops": {"big_cats__cat_features": {"config": {"network": described_by, "views": 1}}}}
     project.execute(keys(*REPORTS), (), config=config)
     return project
 
@@ -63,7 +63,7 @@ def made(project: Project, subsets: Sequence[str], networks: Sequence[str], desc
 def sample(_engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Project:
     _engines.ensure_up()
     project = Project(tmp_path_factory.mktemp("cats"), _engines.settings, branches=[BIG_CATS])
-    return made(project, ("test", "train"), ("MobileNet", "MobileNetV2"), "ResNet50")
+    return made(project, ("test", "train"), ("MobileNet", "MobileNetV2"), "MobileNetV2")
 
 
 def test_every_row_box_and_picture_of_the_sample_is_somewhere(sample: Project) -> None:

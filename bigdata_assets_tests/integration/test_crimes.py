@@ -301,6 +301,8 @@ def test_a_batch_whose_models_are_gone_is_not_scored_by_later_ones(crimes: Crime
 
 
 def test_spark_models_know_the_history_and_the_window_alone(crimes: Crimes) -> None:
+    crimes.settings = crimes.settings.model_copy(update={"crimes_refit_rows": 150})
+    crimes.rebuild()
     months = ("2015-11", "2015-12")
     historic = [dg.AssetKey(["crimes", name]) for name in ("historic_reports", "quarantined_historic_reports")]
     result = crimes.execute(historic, months)
@@ -312,7 +314,7 @@ def test_spark_models_know_the_history_and_the_window_alone(crimes: Crimes) -> N
 
     crimes.produce(300)
     keys = crimes.plan()
-    few = {"window_rows": 2_000, "window_trees": 2, "refit_rows": 150}
+    few = {"window_rows": 2_000, "window_trees": 2}
     config = {"ops": {"test_then_train": {"config": few}}}
     crimes.batches(keys[0], config=config)
     crimes.batches(*keys[1:], config=config)

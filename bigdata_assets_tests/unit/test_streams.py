@@ -166,6 +166,8 @@ INTERRUPTIONS = [
     ("DagsterExecutionStepExecutionError", "ValueError", "RetriesExceeded"),
     ("SparkConnectGrpcException: [INVALID_HANDLE.SESSION_NOT_FOUND] The handle is invalid",),
     ("SparkConnectException: [NO_ACTIVE_SESSION] No active Spark session found.",),
+    ("UnknownException: (java.lang.IllegalStateException) Cannot call methods on a stopped SparkContext.",),
+    ("SparkException: Job 7 cancelled because SparkContext was shut down",),
     ("DagsterExecutionHandleOutputError", "StorageUnreachableError"),
     ("OSError: Generic S3 error: Error performing PUT",),
 ]

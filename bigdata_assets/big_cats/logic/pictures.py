@@ -237,9 +237,3 @@ def perceptual_hash(image: Image.Image) -> int:
     small = image.convert("L").resize((HASHED_PX, HASHED_PX), Image.Resampling.BOX)
     lowest = dctn(np.asarray(small, np.float64))[:8, :8]
     return int(np.packbits(lowest > np.median(lowest)).view(">i8")[0])
-
-
-def hamming(a: Any, b: Any) -> np.ndarray:
-    """In how many of 64 bits hashes differ; int64 arrays, broadcast against each other."""
-    different = np.bitwise_xor(np.asarray(a, np.int64), np.asarray(b, np.int64))
-    return np.bitwise_count(different.view(np.uint64))  # of a negative number it would count those of its absolute

@@ -12,14 +12,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from bigdata_assets.malicious_urls.logic.domains import normalise
-from bigdata_assets.malicious_urls.tables import BENIGN, UNKNOWN_KIND
+from bigdata_assets.malicious_urls.tables import BENIGN, SAFE_NAME, UNKNOWN_KIND
 
 PUBLISHED = "malicious_phish"
 PUBLISHED_FILES = ("malicious_phish", "malicious_phish_stratified_28k", "malicious_phish_first_41980")
 """Files of one list: the published one, and samples of it that are about. The first that is there is read."""
 SUFFIXES = (".csv.gz", ".csv", ".parquet")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
-"""Names that are safe as a partition key, in a path and in SQL alike."""
+NAME = re.compile(SAFE_NAME)
 
 MEANINGS: Mapping[str, str] = {
     **dict.fromkeys(("benign", "legitimate", "legit", "good", "safe", "normal", "0", "0.0", "false"), BENIGN),

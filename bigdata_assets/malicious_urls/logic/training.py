@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from bigdata_assets.malicious_urls.logic import evaluation, splits
 from bigdata_assets.malicious_urls.logic.classifier import KnownKinds, StackedUrlClassifier, build
 from bigdata_assets.malicious_urls.logic.lists import Pooled, pooled
-from bigdata_assets.malicious_urls.tables import BENIGN, UNKNOWN_KIND
+from bigdata_assets.malicious_urls.tables import BENIGN, MOST_OF_A_LIST, UNKNOWN_KIND
 from bigdata_assets.reports import Better, Evaluation, Report
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 MAJORITY, SCHEME_RULE = "majority", "scheme rule"
 COMPARED = ("ngram_linear", "lightgbm")
 """Families beside the chosen one: the plain linear one, and trees of lexical features."""
-MOST_OF_A_LIST = 50_000
 LEAST_DOMAINS = 50
 """Of benign URLs, and of others, that a model of the report is fitted on."""
 PERMUTED_ROWS = 2_000

@@ -18,7 +18,6 @@ from bigdata_assets.big_cats.logic.pictures import (
     PictureError,
     decode,
     encoded,
-    hamming,
     inspect,
     perceptual_hash,
     pixel_box,
@@ -30,6 +29,12 @@ REAL = REAL_DATA / "big_cats"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no folder with photos at {REAL_DATA}")
 pytestmark = pytest.mark.filterwarnings("ignore")  # PIL's, about what is broken
 NOISE = np.random.default_rng(1).integers(0, 256, (60, 90, 3), np.uint8)
+
+
+def hamming(a, b):
+    """In how many of 64 bits hashes differ; int64 arrays, broadcast against each other."""
+    different = np.bitwise_xor(np.asarray(a, np.int64), np.asarray(b, np.int64))
+    return np.bitwise_count(different.view(np.uint64))  # of a negative number it would count those of its absolute
 
 
 def file(image, format_="PNG", **options):
