@@ -1,5 +1,6 @@
 """Assets of the big_cats branch: labels and boxes, pictures, chips, what networks say of them, and our own head."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -85,6 +86,26 @@ class PredictionsConfig(dg.Config):
     tasks: int = Field(
         4, ge=1, le=10_000, description=f"Most Spark tasks that share a network's pictures, {TASK_CHIPS} each or more."
     )
+
+    pictures_a_pass: int = Field(
+        8,
+        ge=1,
+        le=1_024,
+        description="Computed at once. A worker has 1.1 GB with 8, up to 1.4 with 32; a GPU is faster with more.",
+    )
+
+    def network_of(self, zoo: KerasZoo, name: str, folder: Path) -> Any:
+        """A network as a worker is to have it, found whole.
+
+        Raises:
+            UnknownNetworkError: keras.applications has no such network.
+            WeightsError: its weights are not there, or are another one's.
+        """
+        from bigdata_assets.resources import networks
+
+        network = dataclasses.replace(zoo.network(name, folder), pictures_a_pass=self.pictures_a_pass)
+        networks.check(network)
+        return network
 
     def tasks_for(self, *pictures: DataFrame) -> int:
         """A worker loads the network: that is worth its seconds for so many pictures."""
@@ -316,14 +337,12 @@ def chip_predictions(
 ) -> DataFrame:
     """What the run's networks call each chip, said by Spark's workers."""
     from bigdata_assets.big_cats.logic import predictions
-    from bigdata_assets.resources import networks
 
     folder = sources.folder(SOURCE, only=())
     names = keras_zoo.class_names(folder)
     of_networks, tasks = [], config.tasks_for(cat_chips)
     for name in sorted(context.partition_keys):
-        network = keras_zoo.network(name, folder)
-        networks.check(network)
+        network = config.network_of(keras_zoo, name, folder)
         of_networks.append(predictions.predict(cat_chips, network, names, TOP, tasks))
     return functools.reduce(DataFrame.unionByName, of_networks)
 
@@ -359,10 +378,8 @@ def cat_features(
 ) -> DataFrame:
     """What a network makes of each chip and negative picture, and of views of them."""
     from bigdata_assets.big_cats.logic import predictions
-    from bigdata_assets.resources import networks
 
-    network = keras_zoo.network(config.network, sources.folder(SOURCE, only=()))
-    networks.check(network)
+    network = config.network_of(keras_zoo, config.network, sources.folder(SOURCE, only=()))
     pictured, views = predictions.pictured(cat_chips, negative_images), sources.effort(config.views, 4, few=2)
     return predictions.features(pictured, network, views, config.tasks_for(cat_chips, negative_images))
 

@@ -1,6 +1,6 @@
 """Networks of keras.applications that tell ImageNet's thousand classes apart: weights, a compiled forward, features.
 
-A pass has BATCH pictures, whatever comes: TensorFlow then makes one graph per network and never another. Keras and
+A pass has as many pictures, whatever comes: TensorFlow then makes one graph per network and never another. Keras and
 TensorFlow are imported by what needs them: they take seconds.
 """
 
@@ -32,8 +32,8 @@ UNLIKE_ITS_FILE = re.compile(r"EfficientNetB\d$")
 DEFAULT_SIZE_PX = 224
 """Of a network that takes any."""
 BATCH = 8
-"""Pictures a pass, on one core as fast as 16 or 32. A process then has 1.0 GB with ResNet50, 1.1 with EfficientNetV2S;
-with 16 it is 1.1 and 1.4, with 32 ResNet50 has 1.3."""
+"""Pictures a pass, unless told otherwise: on one core as fast as 16 or 32. A process then has 1.0 GB with ResNet50, 1.1
+with EfficientNetV2S; with 16 it is 1.1 and 1.4, with 32 ResNet50 has 1.3."""
 SEED = 0
 CLASS_NAMES = "imagenet_class_index.json"
 """Name of Keras' file of them."""
@@ -68,11 +68,13 @@ class Network:
         weights: `none` (drawn at random, always the same), `imagenet` (Keras downloads them) or a file's path, which
             each worker must be able to read.
         version: what predictions are told apart by, such as ResNet50-<first 12 digits of the file's SHA-256>.
+        pictures_a_pass: that are computed at once; a process's memory grows with them.
     """
 
     name: str
     weights: str
     version: str
+    pictures_a_pass: int = BATCH
 
     @classmethod
     def of(cls, name: str, weights: str) -> "Network":
@@ -109,7 +111,7 @@ class Loaded:
         self.size_px: int = model.input_shape[1] or DEFAULT_SIZE_PX
         self._top = top = [layer for layer in model.layers if layer.weights][-1]
         both = keras.Model(model.input, [top.input, model.output])
-        pictures = tf.TensorSpec((BATCH, self.size_px, self.size_px, 3), tf.uint8)
+        pictures = tf.TensorSpec((network.pictures_a_pass, self.size_px, self.size_px, 3), tf.uint8)
         self._forward = tf.function(
             lambda images: both(preprocess(tf.cast(images, tf.float32)), training=False), input_signature=[pictures]
         )
@@ -124,13 +126,13 @@ class Loaded:
 
     def both(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Features and probabilities."""
-        parts = []
+        parts, n = [], self.network.pictures_a_pass
         # At least one pass, which tells the shapes that no picture has too.
-        for first in range(0, max(len(images), 1), BATCH):
-            part = images[first : first + BATCH]
-            full = np.zeros((BATCH, self.size_px, self.size_px, 3), np.uint8)
+        for first in range(0, max(len(images), 1), n):
+            part = images[first : first + n]
+            full = np.zeros((n, self.size_px, self.size_px, 3), np.uint8)
             full[: len(part)] = part
-            parts.append([np.asarray(out).reshape(BATCH, -1)[: len(part)] for out in self._forward(full)])
+            parts.append([np.asarray(out).reshape(n, -1)[: len(part)] for out in self._forward(full)])
         features, probabilities = (np.concatenate(outs) for outs in zip(*parts, strict=True))
         return features, probabilities
 

@@ -53,6 +53,11 @@ def test_an_asset_says_everything(key):
         assert blocking
 
 
+def test_a_topic_that_nothing_comes_from_is_seen_by_its_freshness():
+    streams = {stream.messages.key for branch in BRANCHES for stream in branch.streams}
+    assert {key for key in KEYS if GRAPH.get(key).freshness_policy} == streams
+
+
 def test_every_declared_table_is_an_asset_and_partitioned_alike():
     for key, table in TABLES.items():
         assert isinstance(table, Table)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import random
 from pathlib import Path
@@ -65,6 +66,14 @@ def test_answers_do_not_depend_on_what_else_is_in_the_batch(mobilenet):
     np.testing.assert_allclose(mobilenet.predict(images[BATCH:]), whole[BATCH:], rtol=1e-4, atol=1e-7)
     assert mobilenet.predict(images[:0]).shape == (0, 1000)
     assert mobilenet._forward.experimental_get_tracing_count() == 1
+
+
+def test_answers_are_the_same_with_other_passes(lively):
+    images = noise(5)
+    other = dataclasses.replace(lively, pictures_a_pass=3)
+    np.testing.assert_allclose(
+        networks.load(other).predict(images), networks.load(lively).predict(images), rtol=1e-4, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("name", ["MobileNet", "ResNet50"])

@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame
 
 from bigdata_assets.big_cats.logic import pictures
 from bigdata_assets.big_cats.tables import CAT_FEATURES, CHIP_PREDICTIONS
-from bigdata_assets.resources.networks import BATCH, Loaded, Network, load
+from bigdata_assets.resources.networks import Loaded, Network, load
 from bigdata_assets.tables import row_schema
 from bigdata_assets.workers import once_per_process
 
@@ -76,7 +76,7 @@ def pictured(chips: DataFrame, negatives: DataFrame) -> DataFrame:
 def _mapped(rows: DataFrame, network: Network, answer: Callable[..., Any], schema: Any, tasks: int) -> DataFrame:
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         # A worker for each core.
-        yield from answer(batches, once_per_process(network.version, lambda: load(network, threads=1)))
+        yield from answer(batches, once_per_process(str(network), lambda: load(network, threads=1)))
 
     return rows.repartition(tasks).mapInArrow(run, schema)
 
@@ -90,7 +90,8 @@ def predicted(
         ValueError: a chip cannot be decoded.
     """
     began = time.perf_counter()
-    for rows in _passes((row, small(image, loaded.size_px)) for row, image in _decoded(batches, CHIP)):
+    small_ones = ((row, small(image, loaded.size_px)) for row, image in _decoded(batches, CHIP))
+    for rows in _passes(small_ones, network.pictures_a_pass):
         probabilities = loaded.predict(_stacked(rows))
         seconds = (time.perf_counter() - began) / len(rows)
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
@@ -120,7 +121,7 @@ def described(
     Raises:
         ValueError: a picture cannot be decoded.
     """
-    for rows in _passes(_views(batches, loaded.size_px, views)):
+    for rows in _passes(_views(batches, loaded.size_px, views), network.pictures_a_pass):
         found = loaded.features(_stacked(rows))
         made_by = {"network": network.name, "model_version": network.version}
         yield pa.RecordBatch.from_pylist(
@@ -176,12 +177,12 @@ def _decoded(batches: Iterable[pa.RecordBatch], column: str) -> Iterator[tuple[d
             yield row, image
 
 
-def _passes(rows: Iterable[tuple[dict[str, Any], NDArray[np.uint8]]]) -> Iterator[Rows]:
-    """As many rows as a network takes at once; they may come from several batches."""
+def _passes(rows: Iterable[tuple[dict[str, Any], NDArray[np.uint8]]], n: int) -> Iterator[Rows]:
+    """`n` rows at once, as a network takes them; they may come from several batches."""
     taken: Rows = []
     for row in rows:
         taken.append(row)
-        if len(taken) == BATCH:
+        if len(taken) == n:
             yield taken
             taken = []
     if taken:

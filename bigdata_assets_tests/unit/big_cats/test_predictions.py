@@ -1,3 +1,4 @@
+import dataclasses
 import io
 
 import keras
@@ -73,6 +74,13 @@ def pictured(*rows):
             ]
         ),
     )
+
+
+def test_a_pass_has_as_many_pictures_as_is_set():
+    loaded = Brightest()
+    network = dataclasses.replace(NETWORK, pictures_a_pass=3)
+    found = pa.Table.from_batches(predictions.predicted(iter([chips(range(7))]), loaded, network, NAMES, 2))
+    assert (loaded.passes, found.num_rows) == ([3, 3, 1], 7)
 
 
 def test_each_chip_has_its_answer_in_full_passes_across_batches():
