@@ -1,5 +1,6 @@
 """The whole stack as `make run` has it, with engines of its own: its process and what it prints, and its GraphQL."""
 
+import contextlib
 import json
 import os
 import signal
@@ -138,7 +139,10 @@ class Stack:
     def listens_on(self) -> set[str]:
         """Addresses that any process of it listens on."""
         family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
-        sockets = [one for process in family for one in process.net_connections("inet")]
+        sockets = []
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                sockets += process.net_connections("inet")
         return {one.laddr.ip.removeprefix("::ffff:") for one in sockets if one.status == psutil.CONN_LISTEN}
 
     def stop(self) -> None:
