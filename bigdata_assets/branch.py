@@ -8,6 +8,7 @@ import dagster as dg
 
 from bigdata_assets.catalogue import schema_check
 from bigdata_assets.settings import PROJECT_ROOT, Settings
+from bigdata_assets.sources import Source
 from bigdata_assets.streams.assets import batch_sensor, messages_asset
 from bigdata_assets.streams.planner import Planner
 from bigdata_assets.streams.stream import Stream
@@ -32,6 +33,7 @@ class Branch:
         checks: beyond the tables' own.
         streams: Kafka topics, each with its messages' asset, its job over all assets of its batches, and its sensor.
         evaluations: report assets whose figures go into the ledger of models.
+        source: files without which nothing of it can be made; None where it has other inputs as well.
         available: adds partitions that the inputs call for now, and gives them. Takes the resources by key.
         lineage: where the tables' rows come from, for `bigdata-assets trace`; without it their runs alone are told.
     """
@@ -45,6 +47,7 @@ class Branch:
     schedules: Sequence[dg.ScheduleDefinition] = ()
     streams: Sequence[Stream] = ()
     evaluations: Sequence[dg.AssetKey] = ()
+    source: Source | None = None
     available: Callable[[Mapping[str, Any], dg.DagsterInstance], Available] = lambda _resources, _instance: {}
     lineage: Lineage = field(default_factory=Lineage)
 

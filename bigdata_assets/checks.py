@@ -19,10 +19,11 @@ def share_result(rows: Mapping[str, tuple[int, int]]) -> dg.AssetCheckResult:
     """Judges {source: (rows kept, rows quarantined)} by the worst source."""
     shares = {source: bad / max(good + bad, 1) for source, (good, bad) in rows.items()}
     worst = max(shares, key=lambda source: shares[source], default="none")
-    share = shares.get(worst, 0.0)
+    share, (good, bad) = shares.get(worst, 0.0), rows.get(worst, (0, 0))
     return dg.AssetCheckResult(
         passed=share <= WARN_SHARE,
         severity=dg.AssetCheckSeverity.ERROR if share > FAIL_SHARE else dg.AssetCheckSeverity.WARN,
+        description=f"{bad:,} of {good + bad:,} rows of {worst} are quarantined",
         metadata={
             "worst": worst,
             "share": share,

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
-from dotenv import load_dotenv
+from dotenv import dotenv_values, load_dotenv
 
 import bigdata_assets
 from bigdata_assets import settings as settings_module
@@ -76,11 +76,25 @@ def table(name: str, limit: int, sql: str | None, version: int | None) -> None:
             query = QueryBuilder().register(name.rpartition("/")[2], stored).execute(sql)
             rows = pa.table(query).slice(0, limit)
     except TableNotFoundError:
-        raise click.ClickException(f"there is no table at {location}; materialise {name} first") from None
+        what = f"did you mean {meant}?" if (meant := _meant(name)) else f"materialise {name} first"
+        raise click.ClickException(f"there is no table at {location}; {what}") from None
     except (DeltaError, DeltaTableError, ValueError, OSError) as error:
         raise click.ClickException(f"{name}: {error}") from None
     click.echo(rows.to_pandas().to_string(index=False, max_colwidth=80))
     click.echo(f"{rows.num_rows} rows shown, version {stored.version()}", err=True)
+
+
+def _meant(name: str) -> str | None:
+    """The declared table whose path is like a name that is none's; without its branch the name is enough."""
+    import difflib
+
+    from bigdata_assets.definitions import BRANCHES
+
+    paths = [table.path for branch in BRANCHES for table in branch.tables]
+    if name in paths:
+        return None
+    close = [path for path in paths if path.endswith(f"/{name}")] or difflib.get_close_matches(name, paths, 1)
+    return close[0] if close else None
 
 
 @group.command()
@@ -151,7 +165,10 @@ for package in pkgutil.iter_modules(bigdata_assets.__path__, "bigdata_assets."):
 
 def main() -> None:
     """Run the command; what can be said in one line is, without a traceback."""
-    load_dotenv(settings_module.PROJECT_ROOT / ".env")
+    file = settings_module.PROJECT_ROOT / ".env"
+    for line in settings_module.misspelt(os.environ, dotenv_values(file)):
+        click.echo(line, err=True)
+    load_dotenv(file)
     settings_module.forget_empty_amazon()
     # Steps, Spark and its workers share the cores: a thread of OpenMP's that waits for others must not spin meanwhile.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

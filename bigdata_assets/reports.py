@@ -20,7 +20,7 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding
 table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}
 th,td{border-bottom:1px solid #d9dce3;padding:.25rem .7rem;text-align:right}
 th:first-child,td:first-child{text-align:left} th{background:#f3f4f7}
-figure{margin:1.5rem 0} img{max-width:100%} figcaption{color:#5a6070} .note{color:#5a6070}
+.wide{overflow-x:auto} figure{margin:1.5rem 0} img{max-width:100%} figcaption{color:#5a6070} .note{color:#5a6070}
 """
 
 FIGURE_IN = 5.6
@@ -103,7 +103,7 @@ class Report:
                 f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
             )
         parts += [_html_table(caption, table, self.untold) for caption, table in self.tables.items()]
-        provenance = ", ".join(f"{name} {value}" for name, value in self.provenance.items())
+        provenance = ", ".join(f"{name} {_listed(value)}" for name, value in self.provenance.items())
         parts.append(f'<p class="note">{html.escape(provenance)}</p>')
         return (
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(self.title)}</title>'
@@ -156,6 +156,11 @@ def _year(name: Any, value: Any) -> Any:
     return f"{value:g}" if is_year else value
 
 
+def _listed(value: Any) -> str:
+    """Inputs and their versions as words."""
+    return ", ".join(f"{name} version {v}" for name, v in value.items()) if isinstance(value, Mapping) else str(value)
+
+
 def _html_table(caption: str, table: pd.DataFrame, untold: str) -> str:
     """A column without a single value says the same in each row: one note in its place."""
     empty = [name for name in table if len(table) and table[name].isna().all()]
@@ -166,4 +171,4 @@ def _html_table(caption: str, table: pd.DataFrame, untold: str) -> str:
     told = told.apply(lambda column: column.map(lambda value: shown(_year(column.name, value))))
     body = told.to_html(index=False, border=0, escape=True)
     text = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
-    return f"<h2>{html.escape(caption)}</h2>{body}{text}"
+    return f'<h2>{html.escape(caption)}</h2><div class="wide">{body}</div>{text}'

@@ -3,10 +3,11 @@
 Nothing else in the package reads `os.environ`. A bad value fails when the settings are loaded, by its name.
 """
 
+import difflib
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ TOPIC = "KAFKA_*_TOPIC"
 OWN_CASSANDRA_USER = "bigdata_assets"
 """Of the local Cassandra node."""
 LOOPBACK = "127.0.0.1"
+CLOSE = 0.8
+"""How alike, from 0 to 1, names are one of which may be meant by the other."""
 S3_REGION = "us-east-1"
 REFRESH_SENSOR = "refresh"
 """The sensor that refreshes what is made of other assets; here, since `make run` asks for it before it imports them."""
@@ -469,6 +472,23 @@ def s3_endpoint() -> str | None:
 def s3_region() -> str:
     """AWS_REGION of this process."""
     return os.environ.get("AWS_REGION") or S3_REGION
+
+
+def misspelt(environ: Iterable[str], written: Iterable[str]) -> list[str]:
+    """A line for each variable that looks like a setting and is none, so that it would be passed over in silence.
+
+    Args:
+        environ: names in the environment, of which those that begin as ours do are looked at.
+        written: names in an .env file.
+    """
+    known = [str(field.alias) for field in Settings.model_fields.values()]
+    is_known = re.compile("|".join(re.escape(name).replace(r"\*", "[A-Z0-9_]+") for name in known)).fullmatch
+    told = []
+    for name in sorted({*written, *(one for one in environ if one.startswith("BIGDATA_"))}):
+        close = difflib.get_close_matches(name, known, 1, CLOSE)
+        if not is_known(name) and (close or name.startswith("BIGDATA_")):
+            told.append(f"{name} is no setting{f'; is {close[0]} meant?' if close else ''}")
+    return told
 
 
 def load(environ: Mapping[str, Any] | None = None) -> Settings:

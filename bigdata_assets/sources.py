@@ -55,6 +55,10 @@ class Sources(dg.ConfigurableResource):
         """Whether the inputs are generated: scores on them mean nothing."""
         return self.location == "sample"
 
+    def lacks(self, source: Source) -> bool:
+        """Whether these are a folder that has none of a branch."""
+        return self.location not in ("sample", "official") and not (Path(self.location) / source.branch).is_dir()
+
     def effort(self, asked: int | None, usual: int, few: int = 1) -> int:
         """How many repeats, folds or epochs a report makes: as asked, else as many as the inputs deserve."""
         return asked or (few if self.is_sample else usual)

@@ -3,10 +3,12 @@
 from bigdata_assets.branch import Branch
 from bigdata_assets.gravitational_waves import asset_checks, assets, partitions, sensors
 from bigdata_assets.gravitational_waves.lineage import LINEAGE
+from bigdata_assets.gravitational_waves.source import SOURCE
 from bigdata_assets.gravitational_waves.tables import BRANCH, TABLES
 
 GRAVITATIONAL_WAVES = Branch(
     name=BRANCH,
+    source=SOURCE,
     tables=TABLES,
     assets=assets.ASSETS,
     checks=asset_checks.CHECKS,

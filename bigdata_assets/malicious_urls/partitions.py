@@ -58,6 +58,8 @@ def available(resources: Mapping[str, Any], instance: dg.DagsterInstance) -> Ava
             write_landing_files(folder)
         else:
             LOG.warning("nothing invented is put into %s, which is yours: put files of URLs there", folder)
+    elif settings.sources != "sample" and settings.storage_is_ours:
+        folder.mkdir(parents=True, exist_ok=True)  # where to put files is seen
     names = [file.name for file in landed_files(folder)[0]]
     instance.add_dynamic_partitions(str(LANDED_FILES.name), names)
     return {URL_LISTS: lists, LANDED_FILES: names}
@@ -79,7 +81,11 @@ def add_lists(instance: dg.DagsterInstance, found: Sequence[str]) -> None:
     instance.add_dynamic_partitions(str(URL_LISTS.name), found)
     known = set(instance.get_dynamic_partitions(str(URL_LISTS.name)))
     for name in sorted(known - set(found)) if found else []:
-        LOG.warning("the list %s is not among the sources any more: it is a partition of labelled_urls no more", name)
+        LOG.warning(
+            "the list %s is not among the sources any more: it is no partition of labelled_urls any more. "
+            "Its rows stay there, and nothing learns from them",
+            name,
+        )
         instance.delete_dynamic_partition(str(URL_LISTS.name), name)
 
 

@@ -108,8 +108,9 @@ def report(ledger: pd.DataFrame) -> Report:
         title="Models of all branches",
         summary=(
             f"{len(models)} models of {rows['branch'].nunique()} branches, each beside the strongest baseline on the "
-            f"same rows. By the first figure of each report {verdicts.get(BETTER, 0)} are better than it, "
-            f"{verdicts.get(ALIKE, 0)} cannot be told from it and {verdicts.get(WORSE, 0)} are worse. "
+            f"same rows. {len(headline)} have the first figure of their report: by it {verdicts.get(BETTER, 0)} are "
+            f"better than the baseline, {verdicts.get(ALIKE, 0)} cannot be told from it and {verdicts.get(WORSE, 0)} "
+            "are worse. "
             f"{(rows['against_previous'] == WORSE).sum()} figures are below the version before by more than their "
             "interval. Intervals are the figure's own: of two models on the same rows the difference is often surer."
         ),

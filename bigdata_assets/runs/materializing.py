@@ -3,10 +3,10 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 import dagster as dg
@@ -37,27 +37,90 @@ def materialize(log: Path, select: str, partitions: Sequence[str], missing: bool
     Raises:
         SelectionError: nothing is selected, or a named partition does not exist.
     """
-    graph = definitions.defs.resolve_asset_graph()
+    graph, resources = definitions.defs.resolve_asset_graph(), definitions.defs.resources or {}
     with dg.DagsterInstance.get() as instance:
-        wanted = _selected(graph, select)
-        available = definitions.available_partitions(definitions.defs.resources or {}, instance, wanted)
+        selected = _selected(graph, select)
         if missing:
-            wanted = _missing(graph, instance, wanted, available)
-        failed: set[dg.AssetKey] = set()
+            not_used = _not_used(resources)
+            selected = {key for key in selected if key.path[0] not in not_used}
+        available = dict(definitions.available_partitions(resources, instance, selected))
+        wanted = _missing(graph, instance, selected, available) if missing else selected
+        failed, empty, n_runs = set[dg.AssetKey](), set[dg.AssetKey](), 0
         for assets in in_order(graph, wanted):
-            runnable = assets - _descendants(graph, failed)
-            for key in sorted(assets - runnable):
-                click.echo(f"skipped {key.to_user_string()}: something it needs failed", err=True)
-            if not runnable:
-                continue
-            if graph.get(min(runnable)).partitions_def in definitions.SENT_HERE:
-                # What was run before may have sent what these batches are of.
-                now = definitions.available_partitions(definitions.defs.resources or {}, instance, runnable)
-                available = {**available, **now}
-            for first, last in _ranges(graph, instance, runnable, available, partitions, missing):
-                if not _run(instance, log, runnable, first, last):
-                    failed |= runnable
-        return not failed
+            runnable = _without_what_failed(graph, assets, failed)
+            if missing:
+                empty |= of_nothing(graph, instance, runnable, available, empty)
+            if runnable := runnable - empty:
+                if graph.get(min(runnable)).partitions_def in definitions.SENT_HERE:
+                    # What was run before may have sent what these batches are of.
+                    available |= definitions.available_partitions(resources, instance, runnable)
+                runs = _ranges(graph, instance, runnable, available, partitions, missing)
+                n_runs += len(runs)
+                succeeded = [_run(instance, log, runnable, *ends) for ends in runs]
+                failed |= set() if all(succeeded) else runnable
+        if missing:
+            # What a sensor had made meanwhile; `make run` holds back the one that refreshes.
+            stale = outdated(graph, instance, selected) - _descendants(graph, failed) - failed
+            succeeded = [_run(instance, log, one, None, None) for one in in_order(graph, _whole_steps(graph, stale))]
+            return all(succeeded) and not failed
+        if not n_runs:
+            click.echo("nothing was made: what is selected has no partition yet", err=True)
+        return bool(n_runs) and not failed
+
+
+def _without_what_failed(graph: BaseAssetGraph, assets: set[dg.AssetKey], failed: set[dg.AssetKey]) -> set[dg.AssetKey]:
+    skipped = assets & _descendants(graph, failed)
+    for key in sorted(skipped):
+        click.echo(f"skipped {key.to_user_string()}: something it needs failed", err=True)
+    return assets - skipped
+
+
+def _not_used(resources: Mapping[str, Any]) -> set[str]:
+    """Branches that nothing can be made of, since BIGDATA_SOURCES has no folder of theirs. They are told."""
+    found = {one.name for one in definitions.BRANCHES if one.source and resources["sources"].lacks(one.source)}
+    for name in sorted(found):
+        click.echo(f"not used: {name}, of which {resources['sources'].location} has no folder")
+    return found
+
+
+def of_nothing(
+    graph: BaseAssetGraph,
+    instance: dg.DagsterInstance,
+    keys: set[dg.AssetKey],
+    available: Available,
+    empty: set[dg.AssetKey],
+) -> set[dg.AssetKey]:
+    """Those of `keys` that have no partitions and are made of nothing: no input has a partition, or is not `empty`."""
+    found = set(empty)
+
+    def is_empty(key: dg.AssetKey) -> bool:
+        of = graph.get(key).partitions_def
+        if of is None:
+            return key in found
+        return of in available and not available[of] and not instance.get_materialized_partitions(key)
+
+    for key in graph.toposorted_asset_keys:
+        parents = graph.get(key).parent_keys
+        if key in keys and graph.get(key).partitions_def is None and parents and all(map(is_empty, parents)):
+            found.add(key)
+    return found - empty
+
+
+def outdated(graph: BaseAssetGraph, instance: dg.DagsterInstance, keys: set[dg.AssetKey]) -> set[dg.AssetKey]:
+    """Those of `keys` that a sensor refreshes by their inputs, and that are older than one of these."""
+    every = {parent for key in keys for parent in graph.get(key).parent_keys} | keys
+    ids = {
+        record.asset_entry.asset_key: record.asset_entry.last_materialization_record.storage_id
+        for record in instance.get_asset_records(list(every))
+        if record.asset_entry.last_materialization_record
+    }
+    found: set[dg.AssetKey] = set()
+    for key in graph.toposorted_asset_keys:
+        node = graph.get(key)
+        is_refreshed = key in keys and key in ids and node.automation_condition and node.partitions_def is None
+        if is_refreshed and any(ids.get(parent, 0) > ids[key] or parent in found for parent in node.parent_keys):
+            found.add(key)
+    return found
 
 
 def in_order(graph: BaseAssetGraph, wanted: set[dg.AssetKey]) -> Iterable[set[dg.AssetKey]]:
@@ -177,30 +240,22 @@ def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first:
     )
     what = f" {first}" if first == last and first else f" {first}..{last}" if first else ""
     click.echo(f"run {run.run_id[:8]}{what}: {', '.join(sorted(key.to_user_string() for key in keys))}")
-    began, stopping = {}, False
+    stopping = False
     with (
         _quiet(log) as terminal,
         tqdm(total=n_steps, unit="step", dynamic_ncols=True, file=terminal, disable=None, leave=False) as bar,
     ):
+        lines = _Lines(terminal, bar)
         for event in execute_run_iterator(job, run, instance):
-            step, now = event.step_key or "run", time.monotonic()
             if not stopping and (check_captured_interrupt() or _is_told_of_a_signal(event)):
                 stopping = True
                 if (begun := instance.get_run_by_id(run.run_id)) and not begun.is_finished:
                     instance.report_run_canceling(run)  # or Dagster marks it as failed, and an alert is sent
-            if event.is_step_start:
-                began[step] = now
-            elif event.is_step_success:
-                bar.update()
-                tqdm.write(f"  {now - began.pop(step, now):6.1f} s  {step.replace('__', '/')}", terminal)
-            elif event.is_step_failure and not stopping:
-                tqdm.write(f"FAILED {step.replace('__', '/')}: {reason(event)}", terminal)
-                began.pop(step, None)
-            elif event.event_type == dg.DagsterEventType.RUN_CANCELED or (
+            if event.event_type == dg.DagsterEventType.RUN_CANCELED or (
                 event.is_run_failure and event.job_failure_data.failure_reason == INTERRUPTED
             ):
                 raise KeyboardInterrupt  # what Dagster has made of it, so as to mark the run
-            bar.set_postfix_str(", ".join(name.replace("__", "/") for name in began))
+            lines.tell(event, stopping)
     if stopping:  # whatever became of the run
         raise KeyboardInterrupt
     ended = instance.get_run_by_id(run.run_id)
@@ -208,6 +263,44 @@ def _run(instance: dg.DagsterInstance, log: Path, keys: set[dg.AssetKey], first:
         return True
     click.echo(f"details: {log}", err=True)
     return False
+
+
+class _Lines:
+    """A line a step with its seconds, and one for what failed."""
+
+    def __init__(self, terminal: TextIO, bar: Any) -> None:
+        self._terminal, self._bar = terminal, bar
+        self._began: dict[str, float] = {}
+        self._checks: set[str] = set()
+
+    def tell(self, event: dg.DagsterEvent, stopping: bool) -> None:
+        step, now = event.step_key or "run", time.monotonic()
+        name, line = step.replace("__", "/"), ""
+        if event.is_step_start:
+            self._began[step] = now
+        elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            self._checks.add(step)
+            line = told_of_check(event.asset_check_evaluation_data)
+        elif event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
+            self._checks.discard(step)  # one of those that make an asset and look at it
+        elif event.is_step_success:
+            self._bar.update()
+            line = f"  {now - self._began.pop(step, now):6.1f} s  {'check ' * (step in self._checks)}{name}"
+        elif event.is_step_failure and not stopping:
+            self._began.pop(step, None)
+            line = f"FAILED {name}: {reason(event)}"
+        if line:
+            tqdm.write(line, self._terminal)
+        self._bar.set_postfix_str(", ".join(name.replace("__", "/") for name in self._began))
+
+
+def told_of_check(check: dg.AssetCheckEvaluation) -> str:
+    """A line where a check has not passed; empty where it has."""
+    if check.passed:
+        return ""
+    outcome = "WARNED" if check.severity == dg.AssetCheckSeverity.WARN else "FAILED"
+    why = f": {check.description}" if check.description else ""
+    return f"CHECK {outcome} {check.asset_key.to_user_string()}, {check.check_name}{why}"
 
 
 def _is_told_of_a_signal(event: dg.DagsterEvent) -> bool:

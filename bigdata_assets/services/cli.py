@@ -161,6 +161,9 @@ def jars() -> None:
 
 
 def _print_status(processes: dict[str, dict[str, object]]) -> None:
+    if not processes:
+        click.echo("no engine is up")
+        return
     click.echo(f"{'process':<16}{'state':<10}{'pid':<9}{'port':<7}log")
     for name, process in processes.items():
         click.echo(f"{name:<16}{process['state']:<10}{process['pid']:<9}{process['port'] or '-':<7}{process['log']}")

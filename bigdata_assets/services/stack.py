@@ -138,7 +138,7 @@ def _materialize_missing(supervisor: Supervisor, settings: Settings, *, wanted: 
     if failed:
         click.echo("some assets could not be materialised; the UI shows which and why", err=True)
     elif wanted:
-        click.echo("everything is materialised")
+        click.echo("everything is materialised; README.md has what to look at first")
 
 
 def _hold_refresh(settings: Settings) -> None:

@@ -115,7 +115,9 @@ class Supervisor:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ServiceError(f"already up: process {holder(self.folder, name)} holds {path}.") from None
+            raise ServiceError(
+                f"already up: process {holder(self.folder, name)} holds {path}. End that one (Ctrl-C) or use it."
+            ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()

@@ -86,6 +86,36 @@ def test_the_real_sample_is_read_whole(empty_project: Project) -> None:
     assert {"schema", "urls_are_unique", "share_quarantined", "class_shares"} <= set(found)
 
 
+def test_of_ones_own_data_of_one_branch_all_is_made_and_no_other_branch_fails(
+    empty_project: Project, tmp_path: Path
+) -> None:
+    """As `make run` does it. No file has landed: there is nothing to make a mart of."""
+    folder = tmp_path / "own" / "malicious_urls"
+    folder.mkdir(parents=True)
+    rows = [f"http://site{n}.example/{'login' * (n % 2)}{n},{('good', 'phishing')[n % 2]}" for n in range(120)]
+    (folder / "mine.csv").write_text("\n".join(["url,label", *rows]))
+    (folder / "strange.csv").write_text("link,verdict\n" + "http://a.example.org,bad\n" * 100)
+    project = Project(tmp_path / "eigen", empty_project.settings, str(folder.parent))
+    groups = " or ".join(f"group:{name}" for name in ("big_cats", "gravitational_waves", "malicious_urls"))
+
+    def materialize(*arguments: str) -> str:
+        run = project.cli("materialize", *arguments)
+        told, _ = run.communicate(timeout=600)
+        assert run.returncode == 0, told
+        return told
+
+    told = materialize("--select", groups, "--missing")
+    assert "not used: big_cats, of which" in told
+    assert "not used: gravitational_waves, of which" in told
+    assert "CHECK FAILED malicious_urls/labelled_urls, share_quarantined: 100 of 100 rows of strange" in told
+    assert "skipped" not in told
+    assert set(project.table("labelled_urls")["list"]) == {"mine"}
+    assert "run " not in materialize("--select", groups, "--missing"), "all is made that can be"
+    nothing = project.cli("materialize", "--select", 'key:"malicious_urls/url_batches"')
+    assert "nothing was made: what is selected has no partition yet" in nothing.communicate(timeout=300)[0]
+    assert nothing.returncode == 1
+
+
 def test_a_backfill_in_one_run_equals_four_runs_and_a_rerun_changes_nothing(project: Project) -> None:
     land_four(project)
     result = project.run(BATCH_ASSETS, *NAMES)

@@ -2,17 +2,21 @@ import dagster as dg
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigdata_assets.runs.materializing import in_order
+from bigdata_assets.runs.materializing import in_order, of_nothing, outdated, told_of_check
 from bigdata_assets.runs.ranges import contiguous
 
 PARTS = dg.DynamicPartitionsDefinition(name="parts")
 
 
-def _asset(name, deps=(), partitions_def=None, backfill_policy=None):
-    @dg.asset(name=name, deps=list(deps), partitions_def=partitions_def, backfill_policy=backfill_policy)
+def _asset(name, deps=(), partitions_def=None, backfill_policy=None, **more):
+    @dg.asset(name=name, deps=list(deps), partitions_def=partitions_def, backfill_policy=backfill_policy, **more)
     def made() -> None: ...
 
     return made
+
+
+def _keys(*names):
+    return {dg.AssetKey(name) for name in names}
 
 
 def test_runs_are_as_few_as_partitionings_allow_and_after_what_they_need():
@@ -54,3 +58,58 @@ def test_stretches_are_cut_to_what_a_run_may_have(flags, most):
     parts = [keys[keys.index(first) : keys.index(last) + 1] for first, last in contiguous(keys, wanted, most)]
     assert [key for part in parts for key in part] == sorted(wanted, key=keys.index)
     assert all(len(part) <= most for part in parts)
+
+
+def test_what_all_inputs_of_are_without_a_partition_is_made_of_nothing():
+    assets = [
+        _asset("files", (), PARTS),
+        _asset("mart", ["files"]),
+        _asset("top", ["mart"]),
+        _asset("root"),
+        _asset("both", ["mart", "root"]),
+    ]
+    graph = dg.Definitions(assets=assets).resolve_asset_graph()
+    with dg.DagsterInstance.ephemeral() as instance:
+        of_none = of_nothing(graph, instance, _keys("mart", "root"), {PARTS: []}, set())
+        assert of_none == _keys("mart")
+        assert of_nothing(graph, instance, _keys("top", "both"), {PARTS: []}, of_none) == _keys("top")
+        assert of_nothing(graph, instance, _keys("mart", "top", "both"), {PARTS: []}, set()) == _keys("mart", "top")
+        assert of_nothing(graph, instance, _keys("mart"), {PARTS: ["a"]}, set()) == set()
+        instance.report_runless_asset_event(dg.AssetMaterialization("files", partition="gone"))
+        assert of_nothing(graph, instance, _keys("mart"), {PARTS: []}, set()) == set(), "its rows are there"
+
+
+def test_what_a_sensor_refreshes_is_outdated_by_a_newer_input():
+    refreshed = {"automation_condition": dg.AutomationCondition.eager()}
+    assets = [
+        _asset("a", (), PARTS),
+        _asset("b", ["a"], **refreshed),
+        _asset("c", ["b"], **refreshed),
+        _asset("d", ["a"]),
+    ]
+    graph = dg.Definitions(assets=assets).resolve_asset_graph()
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def stored(*names):
+            for name in names:
+                partition = "p" if name == "a" else None
+                instance.report_runless_asset_event(dg.AssetMaterialization(name, partition=partition))
+
+        every = set(graph.get_all_asset_keys())
+        stored("a")
+        assert outdated(graph, instance, every) == set(), "nothing was made yet"
+        stored("b", "c", "d")
+        assert outdated(graph, instance, every) == set()
+        stored("a")
+        assert outdated(graph, instance, every) == _keys("b", "c")
+        stored("b")
+        assert outdated(graph, instance, every) == _keys("c")
+
+
+def test_a_check_that_has_not_passed_has_a_line():
+    def line(**fields):
+        return told_of_check(dg.AssetCheckEvaluation(dg.AssetKey(["urls", "batches"]), "share", metadata={}, **fields))
+
+    assert line(passed=True) == ""
+    assert line(passed=False, description="2 of 2 rows") == "CHECK FAILED urls/batches, share: 2 of 2 rows"
+    assert line(passed=False, severity=dg.AssetCheckSeverity.WARN) == "CHECK WARNED urls/batches, share"

@@ -30,6 +30,7 @@ def test_a_page_is_self_contained_and_escapes_what_it_is_given():
     assert "<script" not in page
     assert "<img src=x>" not in page
     assert "data:image/png;base64," in page
+    assert "inputs toy/rows version 3" in page
     assert "http" not in page.replace("<!doctype html>", "")
 
 

@@ -160,3 +160,10 @@ def test_what_was_not_given_is_not_given_to_processes_either():
     assert {"BIGDATA_SOURCES", "KAFKA_BOOTSTRAP_SERVERS"}.isdisjoint(settings.load({}).environment())
     given = {"BIGDATA_SOURCES": "sample", "KAFKA_BOOTSTRAP_SERVERS": "localhost:9092"}
     assert given.items() <= settings.load(given).environment().items()
+
+
+def test_a_misspelt_setting_is_told():
+    told = settings.misspelt(["BIGDATA_SOURCE", "BIGDATA_STORAGE", "BIGDATA_LAKE", "PATH", "KAFKA_CRIME_TOPIK"], [])
+    assert told == ["BIGDATA_LAKE is no setting", "BIGDATA_SOURCE is no setting; is BIGDATA_SOURCES meant?"]
+    in_file = ["KAFKA_CRIMES_TOPIC", "BATCH_ROW", "JAVA_HOME", "BATCH_ROWS"]
+    assert settings.misspelt([], in_file) == ["BATCH_ROW is no setting; is BATCH_ROWS meant?"]

@@ -150,11 +150,13 @@ def _table(its: pd.DataFrame) -> pd.DataFrame:
     np.fill_diagonal(apart, np.inf)
     nearest = apart.argmin(axis=1)
     several = len(its) > 1
+    degrees = {name: its[name].map("{:.5f}".format) for name in ("latitude_deg", "longitude_deg")}  # a metre
     return its[["site", "name", "latitude_deg", "longitude_deg", "time_zone", "labelled_by"]].assign(
+        **degrees,
         **{
             "nearest site": its["site"].to_numpy()[nearest] if several else None,
             "km to it": apart[np.arange(len(its)), nearest] if several else np.nan,
-        }
+        },
     )
 
 

@@ -237,10 +237,19 @@ class StackedUrlClassifier(ClassifierMixin, BaseEstimator):
         self.n_jobs = n_jobs
 
     def fit(self, X: Sequence[str], y: Sequence[Any]) -> "StackedUrlClassifier":  # noqa: N803
-        """Fit on n URLs and n labels, from at least `n_folds` registered domains."""
+        """Fit on n URLs and n labels.
+
+        Raises:
+            ValueError: they are from fewer than `n_folds` registered domains.
+        """
         labels = np.asarray(y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
-        domains = np.unique(registered_domains(X), return_inverse=True)[1]
+        names, domains = np.unique(registered_domains(X), return_inverse=True)
+        if len(names) < self.n_folds:
+            raise ValueError(
+                f"the URLs are of {len(names)} registered domains: the ensemble is fitted on {self.n_folds} parts that "
+                "have none in common. Add URLs of other domains, or set `folds` or `family` in the run's config."
+            )
         folds = StratifiedGroupKFold(self.n_folds, shuffle=True, random_state=self.seed)
         splits = list(folds.split(codes, codes, domains))
         every = np.arange(len(self.classes_))

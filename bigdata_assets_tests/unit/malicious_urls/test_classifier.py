@@ -119,6 +119,11 @@ def test_a_class_without_rows_stays_last_and_two_classes_mirror_each_other():
     np.testing.assert_array_equal(model.predict(rows), labels)
 
 
+def test_too_few_domains_are_told():
+    with pytest.raises(ValueError, match="1 registered domains: the ensemble is fitted on 5 parts"):
+        build("ensemble").fit([f"http://a.example/{n}" for n in range(10)], ["benign", "phishing"] * 5)
+
+
 def test_columns_that_no_row_has_are_left_out_and_nothing_changes():
     rng = np.random.default_rng(0)
     rows = sparse.random(200, 5_000, 0.002, "csr", rng=rng)
