@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 def materialize(select: str, partitions: tuple[str, ...], missing: bool) -> None:
     """Materialise assets without the UI; partitioned ones for all their partitions where none is named.
 
-    The exit code is 1 where a run failed, 2 where the selection or a partition does not exist.
+    The exit code is 1 where a run failed or nothing had a partition to be made of, 2 where the selection or a partition
+    does not exist.
     """
     settings = settings_module.load()
     if settings.sample_refusal:
