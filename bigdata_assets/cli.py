@@ -16,7 +16,7 @@ from bigdata_assets.commands import group
 from bigdata_assets.runs import fork_server
 from bigdata_assets.services import cli as services_cli
 from bigdata_assets.services.jars import JarsError
-from bigdata_assets.services.supervisor import ServiceError
+from bigdata_assets.services.supervisor import MARK, ServiceError
 from bigdata_assets.settings import SettingsError
 from bigdata_assets.sources import SourceUnavailableError
 from bigdata_assets.storage import StorageError
@@ -30,12 +30,16 @@ if TYPE_CHECKING:
 @group.command()
 @click.option("--select", default="*", show_default=True, help="Asset selection, such as `group:malicious_urls`.")
 @click.option("--partition", "partitions", multiple=True, help="Partition key, or FIRST..LAST; may be repeated.")
-@click.option("--missing", is_flag=True, help="Only what was never materialised, and what depends on it.")
+@click.option(
+    "--missing",
+    is_flag=True,
+    help="Only what was never made, what depends on it, and marts and reports that are older than their inputs.",
+)
 def materialize(select: str, partitions: tuple[str, ...], missing: bool) -> None:
     """Materialise assets without the UI; partitioned ones for all their partitions where none is named.
 
-    The exit code is 1 where a run failed or nothing had a partition to be made of, 2 where the selection or a partition
-    does not exist.
+    The exit code is 1 where a run failed or, without --missing, nothing had a partition to be made of, 2 where the
+    selection or a partition does not exist.
     """
     settings = settings_module.load()
     if settings.sample_refusal:
@@ -167,7 +171,7 @@ for package in pkgutil.iter_modules(bigdata_assets.__path__, "bigdata_assets."):
 def main() -> None:
     """Run the command; what can be said in one line is, without a traceback."""
     file = settings_module.PROJECT_ROOT / ".env"
-    for line in settings_module.misspelt(os.environ, dotenv_values(file)):
+    for line in settings_module.misspelt(os.environ, dotenv_values(file)) if MARK not in os.environ else ():
         click.echo(line, err=True)
     load_dotenv(file)
     settings_module.forget_empty_amazon()

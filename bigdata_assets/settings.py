@@ -24,7 +24,7 @@ TOPIC = "KAFKA_*_TOPIC"
 OWN_CASSANDRA_USER = "bigdata_assets"
 """Of the local Cassandra node."""
 LOOPBACK = "127.0.0.1"
-CLOSE = 0.8
+CLOSE = 0.88
 """How alike, from 0 to 1, names are one of which may be meant by the other."""
 S3_REGION = "us-east-1"
 REFRESH_SENSOR = "refresh"
@@ -486,8 +486,9 @@ def misspelt(environ: Iterable[str], written: Iterable[str]) -> list[str]:
     told = []
     for name in sorted({*written, *(one for one in environ if one.startswith("BIGDATA_"))}):
         close = difflib.get_close_matches(name, known, 1, CLOSE)
-        if not is_known(name) and (close or name.startswith("BIGDATA_")):
-            told.append(f"{name} is no setting{f'; is {close[0]} meant?' if close else ''}")
+        # SPARK_MASTER_HOST is another program's.
+        if close and not is_known(name) and not name.startswith(f"{close[0]}_"):
+            told.append(f"{name} is no setting; is {close[0]} meant?")
     return told
 
 

@@ -3,12 +3,10 @@
 from bigdata_assets.branch import Branch
 from bigdata_assets.malicious_urls import asset_checks, assets, partitions, sensors
 from bigdata_assets.malicious_urls.lineage import LINEAGE
-from bigdata_assets.malicious_urls.source import SOURCE
 from bigdata_assets.malicious_urls.tables import BRANCH, TABLES
 
 MALICIOUS_URLS = Branch(
     name=BRANCH,
-    source=SOURCE,
     tables=TABLES,
     assets=assets.ASSETS,
     checks=asset_checks.CHECKS,

@@ -21,7 +21,7 @@ from bigdata_assets import definitions
 from bigdata_assets.branch import Available
 from bigdata_assets.run_launcher import this_process
 from bigdata_assets.runs.alerts import reason
-from bigdata_assets.runs.ranges import contiguous, tags_for
+from bigdata_assets.runs.ranges import UNFINISHED, contiguous, tags_for
 
 ASSET_JOB = "__ASSET_JOB"
 INTERRUPTED = RunFailureReason.UNEXPECTED_TERMINATION
@@ -44,13 +44,17 @@ def materialize(log: Path, select: str, partitions: Sequence[str], missing: bool
             not_used = _not_used(resources)
             selected = {key for key in selected if key.path[0] not in not_used}
         available = dict(definitions.available_partitions(resources, instance, selected))
-        wanted = _missing(graph, instance, selected, available) if missing else selected
-        failed, empty, n_runs = set[dg.AssetKey](), set[dg.AssetKey](), 0
+        # What a publisher has and could not be had is no reason to end well.
+        leaves_out = missing and resources["sources"].location != "official"
+        wanted, failed, left_out, n_runs = selected, set[dg.AssetKey](), set[dg.AssetKey](), 0
+        if missing:
+            empty = of_nothing(graph, instance, selected, available) if leaves_out else set()
+            wanted = _missing(graph, instance, selected, available, empty)
         for assets in in_order(graph, wanted):
             runnable = _without_what_failed(graph, assets, failed)
-            if missing:
-                empty |= of_nothing(graph, instance, runnable, available, empty)
-            if runnable := runnable - empty:
+            if leaves_out:
+                left_out |= runnable & of_nothing(graph, instance, selected, available)
+            if runnable := runnable - left_out:
                 if graph.get(min(runnable)).partitions_def in definitions.SENT_HERE:
                     # What was run before may have sent what these batches are of.
                     available |= definitions.available_partitions(resources, instance, runnable)
@@ -58,14 +62,29 @@ def materialize(log: Path, select: str, partitions: Sequence[str], missing: bool
                 n_runs += len(runs)
                 succeeded = [_run(instance, log, runnable, *ends) for ends in runs]
                 failed |= set() if all(succeeded) else runnable
+        if left_out:
+            names = ", ".join(sorted(key.to_user_string() for key in left_out))
+            click.echo(f"left out, there being nothing to make them of: {names}")
         if missing:
-            # What a sensor had made meanwhile; `make run` holds back the one that refreshes.
-            stale = outdated(graph, instance, selected) - _descendants(graph, failed) - failed
-            succeeded = [_run(instance, log, one, None, None) for one in in_order(graph, _whole_steps(graph, stale))]
-            return all(succeeded) and not failed
+            return _refresh(graph, instance, log, selected, failed)
         if not n_runs:
             click.echo("nothing was made: what is selected has no partition yet", err=True)
         return bool(n_runs) and not failed
+
+
+def _refresh(
+    graph: BaseAssetGraph,
+    instance: dg.DagsterInstance,
+    log: Path,
+    selected: set[dg.AssetKey],
+    failed: set[dg.AssetKey],
+) -> bool:
+    """Make again what is older than its inputs, as a sensor does that `make run` holds back; whether all succeeded."""
+    stale = outdated(graph, instance, selected) - failed
+    for assets in in_order(graph, _whole_steps(graph, stale)):
+        if (runnable := _without_what_failed(graph, assets, failed)) and not _run(instance, log, runnable, None, None):
+            failed = failed | runnable
+    return not failed
 
 
 def _without_what_failed(graph: BaseAssetGraph, assets: set[dg.AssetKey], failed: set[dg.AssetKey]) -> set[dg.AssetKey]:
@@ -84,43 +103,55 @@ def _not_used(resources: Mapping[str, Any]) -> set[str]:
 
 
 def of_nothing(
-    graph: BaseAssetGraph,
-    instance: dg.DagsterInstance,
-    keys: set[dg.AssetKey],
-    available: Available,
-    empty: set[dg.AssetKey],
+    graph: BaseAssetGraph, instance: dg.DagsterInstance, keys: set[dg.AssetKey], available: Available
 ) -> set[dg.AssetKey]:
-    """Those of `keys` that have no partitions and are made of nothing: no input has a partition, or is not `empty`."""
-    found = set(empty)
+    """Those of `keys` that have no partitions and are made of nothing: no input has a partition, or is not such itself.
 
-    def is_empty(key: dg.AssetKey) -> bool:
-        of = graph.get(key).partitions_def
-        if of is None:
-            return key in found
-        return of in available and not available[of] and not instance.get_materialized_partitions(key)
+    What another asset of the branch needs that is made of something is none of them.
+    """
+    needed: set[dg.AssetKey] = set()
+    while True:
+        found: set[dg.AssetKey] = set()
 
-    for key in graph.toposorted_asset_keys:
-        parents = graph.get(key).parent_keys
-        if key in keys and graph.get(key).partitions_def is None and parents and all(map(is_empty, parents)):
-            found.add(key)
-    return found - empty
+        def is_empty(key: dg.AssetKey, found: set[dg.AssetKey] = found) -> bool:
+            of = graph.get(key).partitions_def
+            if of is None:
+                return key in found
+            return of in available and not available[of] and not instance.get_materialized_partitions(key)
+
+        for key in graph.toposorted_asset_keys:
+            node = graph.get(key)
+            is_candidate = key in keys - needed and node.partitions_def is None and bool(node.parent_keys)
+            if is_candidate and all(map(is_empty, node.parent_keys)):
+                found.add(key)
+        now = {
+            key
+            for key in found
+            for child in graph.get(key).child_keys & keys
+            if child.path[0] == key.path[0] and not is_empty(child)
+        }
+        if not now:
+            return found
+        needed |= now
 
 
 def outdated(graph: BaseAssetGraph, instance: dg.DagsterInstance, keys: set[dg.AssetKey]) -> set[dg.AssetKey]:
-    """Those of `keys` that a sensor refreshes by their inputs, and that are older than one of these."""
+    """Those of `keys` that a sensor refreshes by their inputs, that are older than one of these and not being made."""
     every = {parent for key in keys for parent in graph.get(key).parent_keys} | keys
     ids = {
         record.asset_entry.asset_key: record.asset_entry.last_materialization_record.storage_id
         for record in instance.get_asset_records(list(every))
         if record.asset_entry.last_materialization_record
     }
+    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
+    busy = {key for run in runs for key in run.asset_selection or ()}
     found: set[dg.AssetKey] = set()
     for key in graph.toposorted_asset_keys:
         node = graph.get(key)
         is_refreshed = key in keys and key in ids and node.automation_condition and node.partitions_def is None
         if is_refreshed and any(ids.get(parent, 0) > ids[key] or parent in found for parent in node.parent_keys):
             found.add(key)
-    return found
+    return found - busy
 
 
 def in_order(graph: BaseAssetGraph, wanted: set[dg.AssetKey]) -> Iterable[set[dg.AssetKey]]:
@@ -164,11 +195,18 @@ def _whole_steps(graph: BaseAssetGraph, keys: set[dg.AssetKey]) -> set[dg.AssetK
 
 
 def _missing(
-    graph: BaseAssetGraph, instance: dg.DagsterInstance, keys: set[dg.AssetKey], available: Available
+    graph: BaseAssetGraph,
+    instance: dg.DagsterInstance,
+    keys: set[dg.AssetKey],
+    available: Available,
+    empty: set[dg.AssetKey],
 ) -> set[dg.AssetKey]:
-    """Those of `keys` without a materialisation (of every partition), and those of them that depend on these."""
+    """Those of `keys` without a materialisation (of every partition), and those of them that depend on these.
+
+    `empty`: of what is made of nothing none is missing, unless it depends on what is.
+    """
     lacking = set()
-    for key in keys:
+    for key in keys - empty:
         partitions = graph.get(key).partitions_def
         if partitions is None:
             complete = instance.get_latest_materialization_event(key) is not None

@@ -96,7 +96,7 @@ def test_of_ones_own_data_of_one_branch_all_is_made_and_no_other_branch_fails(
     (folder / "mine.csv").write_text("\n".join(["url,label", *rows]))
     (folder / "strange.csv").write_text("link,verdict\n" + "http://a.example.org,bad\n" * 100)
     project = Project(tmp_path / "eigen", empty_project.settings, str(folder.parent))
-    groups = " or ".join(f"group:{name}" for name in ("big_cats", "gravitational_waves", "malicious_urls"))
+    groups = " or ".join(f"group:{name}" for name in ("big_cats", "gravitational_waves", "malicious_urls", "models"))
 
     def materialize(*arguments: str) -> str:
         run = project.cli("materialize", *arguments)
@@ -108,6 +108,8 @@ def test_of_ones_own_data_of_one_branch_all_is_made_and_no_other_branch_fails(
     assert "not used: big_cats, of which" in told
     assert "not used: gravitational_waves, of which" in told
     assert "CHECK FAILED malicious_urls/labelled_urls, share_quarantined: 100 of 100 rows of strange" in told
+    left_out = "malicious_urls/prediction_mart, malicious_urls/top_domains"
+    assert f"left out, there being nothing to make them of: {left_out}" in told
     assert "skipped" not in told
     assert set(project.table("labelled_urls")["list"]) == {"mine"}
     assert "run " not in materialize("--select", groups, "--missing"), "all is made that can be"

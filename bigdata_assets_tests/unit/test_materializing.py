@@ -61,22 +61,27 @@ def test_stretches_are_cut_to_what_a_run_may_have(flags, most):
 
 
 def test_what_all_inputs_of_are_without_a_partition_is_made_of_nothing():
-    assets = [
-        _asset("files", (), PARTS),
-        _asset("mart", ["files"]),
-        _asset("top", ["mart"]),
-        _asset("root"),
-        _asset("both", ["mart", "root"]),
-    ]
-    graph = dg.Definitions(assets=assets).resolve_asset_graph()
+    def asset(name, *deps, **more):
+        return _asset(name, [dg.AssetKey(["b", dep]) for dep in deps], key_prefix="b", **more)
+
+    assets = [asset("files", partitions_def=PARTS), asset("mart", "files"), asset("top", "mart")]
+    sites = [asset("batches", partitions_def=PARTS), asset("sites", "files"), asset("windows", "sites", "batches")]
+    ledger = _asset("ledger", [dg.AssetKey(["b", "top"])])
+    other = dg.DynamicPartitionsDefinition(name="other")
+    sites[0] = asset("batches", partitions_def=other)
+    graph = dg.Definitions(assets=[*assets, *sites, ledger]).resolve_asset_graph()
+    every = set(graph.get_all_asset_keys())
+
+    def found(**available):
+        parts = {PARTS: available["files"], other: available["batches"]}
+        return {key.path[-1] for key in of_nothing(graph, instance, every - _keys("ledger"), parts)}
+
     with dg.DagsterInstance.ephemeral() as instance:
-        of_none = of_nothing(graph, instance, _keys("mart", "root"), {PARTS: []}, set())
-        assert of_none == _keys("mart")
-        assert of_nothing(graph, instance, _keys("top", "both"), {PARTS: []}, of_none) == _keys("top")
-        assert of_nothing(graph, instance, _keys("mart", "top", "both"), {PARTS: []}, set()) == _keys("mart", "top")
-        assert of_nothing(graph, instance, _keys("mart"), {PARTS: ["a"]}, set()) == set()
-        instance.report_runless_asset_event(dg.AssetMaterialization("files", partition="gone"))
-        assert of_nothing(graph, instance, _keys("mart"), {PARTS: []}, set()) == set(), "its rows are there"
+        assert found(files=[], batches=[]) == {"mart", "top", "sites", "windows"}
+        assert found(files=[], batches=["a"]) == {"mart", "top"}, "windows are made, and need sites"
+        assert found(files=["a"], batches=[]) == set()
+        instance.report_runless_asset_event(dg.AssetMaterialization(["b", "files"], partition="gone"))
+        assert found(files=[], batches=[]) == set(), "its rows are there"
 
 
 def test_what_a_sensor_refreshes_is_outdated_by_a_newer_input():

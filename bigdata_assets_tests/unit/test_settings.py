@@ -163,7 +163,8 @@ def test_what_was_not_given_is_not_given_to_processes_either():
 
 
 def test_a_misspelt_setting_is_told():
-    told = settings.misspelt(["BIGDATA_SOURCE", "BIGDATA_STORAGE", "BIGDATA_LAKE", "PATH", "KAFKA_CRIME_TOPIK"], [])
-    assert told == ["BIGDATA_LAKE is no setting", "BIGDATA_SOURCE is no setting; is BIGDATA_SOURCES meant?"]
-    in_file = ["KAFKA_CRIMES_TOPIC", "BATCH_ROW", "JAVA_HOME", "BATCH_ROWS"]
+    told = settings.misspelt(["BIGDATA_SOURCE", "BIGDATA_STORAGE", "BIGDATA_VERSION", "PATH", "KAFKA_CRIME_TOPIK"], [])
+    assert told == ["BIGDATA_SOURCE is no setting; is BIGDATA_SOURCES meant?"]
+    others = "SPARK_MASTER_HOST SPARK_HOME CASSANDRA_PORT AWS_ENDPOINT_URL_S3 AWS_SESSION_TOKEN"
+    in_file = ["KAFKA_CRIMES_TOPIC", "BATCH_ROW", "JAVA_HOME", "BATCH_ROWS", *others.split()]
     assert settings.misspelt([], in_file) == ["BATCH_ROW is no setting; is BATCH_ROWS meant?"]

@@ -134,11 +134,12 @@ class HashedLinear(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any, classes: np.ndarray | None = None) -> "HashedLinear":  # noqa: N803
         """Fit on sparse rows; `classes` names those that there are, if `y` may lack some."""
-        labels = np.asarray(y)
+        X, labels = sparse.csr_matrix(X), np.asarray(y)  # noqa: N806
         self.classes_ = np.unique(labels) if classes is None else classes
         # Few URLs have a tenth of a million columns: the weights of the others stay 0 and would only be copied.
         has_rows = np.zeros(X.shape[1], bool)
         has_rows[X.indices] = True
+        has_rows[0] |= not X.nnz  # one column at least, also of what follows hosts in a list of hosts alone
         columns = np.flatnonzero(has_rows)
         places = (np.cumsum(has_rows) - 1).astype(X.indices.dtype)
         narrow = sparse.csr_matrix((X.data, places[X.indices], X.indptr), (X.shape[0], len(columns)))

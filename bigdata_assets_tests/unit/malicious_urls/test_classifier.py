@@ -119,6 +119,12 @@ def test_a_class_without_rows_stays_last_and_two_classes_mirror_each_other():
     np.testing.assert_array_equal(model.predict(rows), labels)
 
 
+def test_a_list_of_hosts_alone_is_learnt():
+    hosts = [f"http://{'login' * (n % 2)}{n}.example" for n in range(400)]
+    model = build("ensemble", n_folds=2).fit(hosts, ["benign", "phishing"] * 200)
+    assert (model.predict(hosts) == ["benign", "phishing"] * 200).mean() > 0.9
+
+
 def test_too_few_domains_are_told():
     with pytest.raises(ValueError, match="1 registered domains: the ensemble is fitted on 5 parts"):
         build("ensemble").fit([f"http://a.example/{n}" for n in range(10)], ["benign", "phishing"] * 5)
