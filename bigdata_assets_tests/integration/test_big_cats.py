@@ -48,13 +48,13 @@ def numbers(project: Project, report: str) -> dict[str, float]:
     return json.loads(max(files, key=lambda path: path.stat().st_mtime).read_text())["numbers"]
 
 
-def made(project: Project, subsets: Sequence[str], networks: Sequence[str], described_by: str) -> Project:
+def made(project: Project, subsets: Sequence[str], networks: Sequence[str], **described: int) -> Project:
     """Everything is materialised."""
     project.execute(keys("class_descriptions"), ())
     project.execute(BY_SUBSET, (subsets[0], subsets[-1]))
     for network in networks:
         project.execute(keys("chip_predictions"), (network,))
-    config = {"ops": {"big_cats__cat_features": {"config": {"network": described_by, "views": 1}}}}
+    config = {"ops": {"big_cats__cat_features": {"config": {"network": "ResNet50", **described}}}}
     project.execute(keys(*REPORTS), (), config=config)
     return project
 
@@ -63,7 +63,7 @@ def made(project: Project, subsets: Sequence[str], networks: Sequence[str], desc
 def sample(_engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Project:
     _engines.ensure_up()
     project = Project(tmp_path_factory.mktemp("cats"), _engines.settings, branches=[BIG_CATS])
-    return made(project, ("test", "train"), ("MobileNet", "MobileNetV2"), "MobileNetV2")
+    return made(project, ("test", "train"), ("MobileNet", "MobileNetV2"))
 
 
 def test_every_row_box_and_picture_of_the_sample_is_somewhere(sample: Project) -> None:
@@ -121,7 +121,7 @@ def photos(_engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Proje
     _engines.ensure_up()
     folder = tmp_path_factory.mktemp("photos")
     project = Project(folder, _engines.settings, str(REAL_DATA), branches=[BIG_CATS])
-    return made(project, ("test", "validation"), ("MobileNetV2", "ResNet50"), "ResNet50")
+    return made(project, ("test", "validation"), ("MobileNetV2", "ResNet50"), views=1)
 
 
 @real
