@@ -133,17 +133,17 @@ class Load(ABC):
     def account(self) -> dict[str, Any]:
         """Every row is in each table once; the figures."""
 
+    def command(self, *arguments: str) -> None:
+        """Run a command to its good end."""
+        with (self.soak.folder / "commands.log").open("a") as log:
+            assert self.soak.project.cli(*arguments, output=log).wait(600) == 0, arguments
+
     def table(self, path: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
         return DeltaTable(f"{self.settings.storage}/{path}").to_pandas(columns=columns)
 
 
 class Topic(Load):
-    """A stream's messages.
-
-    Attributes:
-        stream: the stream.
-        typed: tables that have a row of each message, each usable one and each other one, together.
-    """
+    """A stream's messages."""
 
     stream: Stream
 
@@ -221,26 +221,22 @@ class Channels(Topic):
         months = pd.period_range("2020-01", periods=1 + sent_months, freq="M")
         folder = self.soak.sources / "flow_sensors"
         self.sent_files = [write_channel(folder, f"site-{n}", list(months)) for n in (1, 2)]
-        self._run("load", "sensors")
-        self._run("materialize", "--select", "flow_sensors/channel_export")
-        self._run("produce", "sensors", "--month", str(months[0]), "--every", "0")
+        self.command("load", "sensors")
+        self.command("materialize", "--select", "flow_sensors/channel_export")
+        self.command("produce", "sensors", "--month", str(months[0]), "--every", "0")
         made = ("channel_messages", "channel_samples", "sites", "windows")
-        self._run("materialize", "--select", " or ".join(f'key:"flow_sensors/{name}"' for name in made))
-        self._run("materialize", "--select", "flow_sensors/anomaly_models", "--partition", "rule..lightgbm")
-        self._run("materialize", "--select", "flow_sensors/anomaly_scores")
+        self.command("materialize", "--select", " or ".join(f'key:"flow_sensors/{name}"' for name in made))
+        self.command("materialize", "--select", "flow_sensors/anomaly_models", "--partition", "rule..lightgbm")
+        self.command("materialize", "--select", "flow_sensors/anomaly_scores")
         every, late = 20.0, self.soak.folder / "late"
         n_late = int(self.soak.minutes * 60 * 0.9 / every)
         self.loaded = [write_channel(late, f"late-{n}", [months[0] - 1]) for n in range(n_late)]
         rows = ["--rows", str(self.soak.rate), "--every", "1s"]
-        self.months = [str(month) for month in months[1:]]
+        sends = [["produce", "sensors", "--month", str(month), *rows] for month in months[1:]]
         self.commands = [
-            Commands(self.soak, "channel-producer", [["produce", "sensors", "--month", m, *rows] for m in self.months]),
+            Commands(self.soak, "channel-producer", sends),
             Commands(self.soak, "loader", [["load", "sensors", str(file)] for file in self.loaded], every),
         ]
-
-    def _run(self, *arguments: str) -> None:
-        with (self.soak.folder / "prepare.log").open("a") as log:
-            assert self.soak.project.cli(*arguments, output=log).wait(600) == 0, arguments
 
     def account(self) -> dict[str, Any]:
         sent = self.sent()
@@ -256,7 +252,7 @@ class Channels(Topic):
         for model, rows in scores.groupby("model"):
             assert not rows.duplicated().any(), model
             assert len(rows.merge(times)) == len(times) == len(rows), model
-        self._run("materialize", "--select", "flow_sensors/channel_export")
+        self.command("materialize", "--select", "flow_sensors/channel_export")
         exported = self.table("flow_sensors/channel_export", ["value", *self.identity])
         loaded = pd.concat(map(read_channel, self.loaded))
         self._same(exported, pd.concat([of_files, loaded]))
@@ -285,9 +281,7 @@ def write_channel(folder: Path, site: str, months: Sequence[pd.Period]) -> Path:
         f"{at},{1 + n / 10**6:.6f},{1 + n / 10**6:.6f}" for n, at in enumerate(times.strftime("%Y-%m-%d %H:%M:%S"))
     ]
     file.write_text("\n".join(["time,velocity,velocity_edited", *lines, ""]))
-    zones = folder / "sites.csv"
-    known = zones.read_text() if zones.exists() else "site,time_zone\n"
-    zones.write_text(f"{known}{site},UTC\n")
+    (file.parent / "sites.csv").write_text(f"site,time_zone\n{site},UTC\n")
     return file
 
 
@@ -313,9 +307,7 @@ class Files(Load):
         folder = self.soak.sources / "malicious_urls"
         folder.mkdir()
         write_lists(folder)
-        with (self.soak.folder / "prepare.log").open("a") as log:
-            chosen = "+malicious_urls/url_classifier"
-            assert self.soak.project.cli("materialize", "--select", chosen, output=log).wait(600) == 0
+        self.command("materialize", "--select", "+malicious_urls/url_classifier")
 
     def go_on(self) -> None:
         self._begun = self._begun or time.monotonic()
